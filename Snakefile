@@ -1,0 +1,50 @@
+"""Problems and a base model -> trained arms -> graded samples -> tables, figures and one report page.
+
+snakemake --cores all                                   config/mini.yaml
+snakemake --cores all --config experiment=smollm2       config/smollm2.yaml
+snakemake --cores all --configfile FILE                 an experiment of your own
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflows/rules/common.smk"
+
+
+EXPERIMENT = load_experiment()
+
+
+pathvars:
+    results=f"results/{EXPERIMENT.name}",
+    logs=f"results/{EXPERIMENT.name}/logs",
+    benchmarks=f"results/{EXPERIMENT.name}/benchmarks",
+
+
+wildcard_constraints:
+    arm=r"[a-z0-9][a-z0-9_.]*",
+    seed=r"\d+",
+
+
+report: "workflows/report/workflow.rst"
+
+
+include: "workflows/rules/data.smk"
+include: "workflows/rules/train.smk"
+include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "<results>/report.html",
+
+
+onsuccess:
+    print(f"The report: results/{EXPERIMENT.name}/report.html")
+
+
+onerror:
+    print("Not finished. What is done is kept: run the same command again to go on from here.")

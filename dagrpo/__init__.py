@@ -1,0 +1,1 @@
+"""Shared core of the DaGRPO reproduction harness (arXiv 2512.06337)."""

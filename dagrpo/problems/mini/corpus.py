@@ -1,0 +1,99 @@
+"""What the base of the miniature reads: as a web corpus does, it mixes sound reasoning, slips, guesses and facts."""
+
+from collections.abc import Iterator, Set
+
+import numpy as np
+
+from dagrpo.config import Corpus
+from dagrpo.problems.mini.expressions import canonical, moves, parse
+from dagrpo.problems.mini.families import FAMILIES, LARGEST, LEVELS, OUT_OF_DISTRIBUTION, split_of, stream
+from dagrpo.records import Problem
+
+_LONGEST_SLIP = 10  # steps; a slip may lead a procedure away from its end
+
+
+def corpus_problems(corpus: Corpus, seed: int, excluded: Set[str]) -> dict[tuple[str, int], list[Problem]]:
+    """Draw the questions of a corpus by family and level; none is held out, none is among ``excluded``.
+
+    Args:
+        excluded: canonical forms of questions that the corpus must not hold.
+    """
+    apart = corpus.out_of_distribution
+    shares = {family: (1 - apart) / len(FAMILIES) for family in FAMILIES}
+    shares |= {family: apart / len(OUT_OF_DISTRIBUTION) for family in OUT_OF_DISTRIBUTION}
+    total = sum(corpus.levels)
+    return {
+        (family, level): list(
+            _distinct(family, level, round(corpus.problems * share * corpus.levels[level] / total), seed, excluded)
+        )
+        for family, share in shares.items()
+        for level in LEVELS
+    }
+
+
+def respond(problem: Problem, corpus: Corpus, rng: np.random.Generator) -> str:
+    """Answer a question in a style drawn from the corpus's mixture."""
+    assert problem.level is not None and problem.solution is not None
+    if rng.random() >= corpus.worked[problem.level]:
+        return f"A{_wrong(problem, rng) if rng.random() < corpus.wrong[problem.level] else problem.answer}"
+    return _slip(problem, rng) if rng.random() < corpus.slips else problem.solution
+
+
+def facts() -> list[tuple[str, str]]:
+    """All single facts in range as (left-hand side with ``=``, result)."""
+    found = []
+    for a in range(LARGEST + 1):
+        for b in range(LARGEST + 1):
+            results = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b and a % b == 0 else -1}
+            found += [
+                (f"{a}{operation}{b}=", str(result)) for operation, result in results.items() if 0 <= result <= LARGEST
+            ]
+    return found
+
+
+def _distinct(family: str, level: int, count: int, seed: int, excluded: Set[str]) -> Iterator[Problem]:
+    """Up to ``count`` distinct questions; fewer where the family runs out of them."""
+    seen = set(excluded)
+    found = 0
+    for tries, problem in enumerate(stream(family, level, seed, "corpus")):
+        if found == count or tries > 4 * count:
+            return
+        content = canonical(parse(problem.prompt))
+        if content not in seen and split_of(problem.prompt) == "train":
+            seen.add(content)
+            found += 1
+            yield problem
+
+
+def _wrong(problem: Problem, rng: np.random.Generator) -> str:
+    """A wrong answer of the right kind: near by, or in the wrong order."""
+    if problem.family == "sorting":
+        values = problem.answer.split(",")
+        i = int(rng.integers(len(values) - 1))
+        values[i], values[i + 1] = values[i + 1], values[i]
+        return ",".join(values)
+    return str(_off(int(problem.answer), rng))
+
+
+def _slip(problem: Problem, rng: np.random.Generator) -> str:
+    """The worked solution with one wrong result, carried on to the end."""
+    tree = parse(problem.prompt)
+    at = int(rng.integers((problem.solution or "").count(";")))
+    steps: list[str] = []
+    value = 0
+    while len(steps) < _LONGEST_SLIP and (move := next(moves(tree), None)) is not None:
+        value = _off(move.result, rng) if len(steps) == at else move.result
+        steps.append(f"{move.text(value)};")
+        tree = move.then(value)
+    answer = _wrong(problem, rng) if problem.family in OUT_OF_DISTRIBUTION else str(value)
+    return f"{''.join(steps)}A{answer}"
+
+
+def _off(value: int, rng: np.random.Generator) -> int:
+    """A number near the right one that is not it."""
+    distance = int(rng.integers(1, 6))
+    return (
+        value + distance
+        if value < distance or (value + distance <= LARGEST and rng.random() < 0.5)
+        else value - distance
+    )

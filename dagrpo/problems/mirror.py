@@ -1,0 +1,121 @@
+"""Real problems from a local folder of JSON Lines: benchmarks/ to report on, train/ with verified traces."""
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from dagrpo.config import MirrorProblems, nearest
+from dagrpo.errors import UserError
+from dagrpo.problems.store import ProblemSets
+from dagrpo.records import Problem
+
+ENVIRONMENT = "DAGRPO_MIRROR"
+_SUFFIXES = (".jsonl", ".jsonl.gz")
+_LEVEL = re.compile(r"(?:Level )?([0-9]+)(?:\.0)?")
+
+
+def load(spec: MirrorProblems) -> ProblemSets:
+    """Load what the spec names; a benchmark's file name is its family.
+
+    Training takes the rows with a solution and a prompt of at most ``max_prompt_chars``, the shortest prompts first;
+    evaluation takes the first ``limit`` rows of each benchmark.
+
+    Raises:
+        UserError: where the folder or a file is missing, a row is broken, or training rows are too few.
+    """
+    mirror = _folder(spec)
+    evaluation: list[Problem] = []
+    families: dict[str, tuple[int, int]] = {}
+    for family in spec.benchmarks:
+        rows = _rows(mirror / "benchmarks", family)
+        kept = rows[: spec.limit]
+        families[family] = (len(kept), len(rows))
+        evaluation += kept
+    return ProblemSets(_training(spec, mirror / "train"), evaluation, families)
+
+
+def _folder(spec: MirrorProblems) -> Path:
+    named = spec.mirror or os.environ.get(ENVIRONMENT)
+    how = f"set problems.mirror, or {ENVIRONMENT}, to a folder that holds benchmarks/ and train/"
+    if not named:
+        raise UserError(f"problems: no mirror of the benchmarks is given; {how}")
+    if not (folder := Path(named).expanduser()).is_dir():
+        raise UserError(f"problems: the mirror {folder} is not a folder; {how}")
+    return folder
+
+
+def _training(spec: MirrorProblems, folder: Path) -> list[Problem]:
+    rows = _rows(folder, spec.train_file)
+    usable = [row for row in rows if row.solution and len(row.prompt) <= spec.max_prompt_chars]
+    if len(usable) < spec.train:
+        raise UserError(
+            f"problems: {spec.train_file} has {len(usable)} rows with a solution and a prompt of at most "
+            f"{spec.max_prompt_chars} characters, {spec.train} wanted; lower problems.train or raise max_prompt_chars"
+        )
+    return sorted(usable, key=lambda row: (len(row.prompt), row.id))[: spec.train]
+
+
+def _rows(folder: Path, name: str) -> list[Problem]:
+    path = _file(folder, name)
+    problems: dict[str, Problem] = {}
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            problem = _problem(line, name, f"{path}, line {number}")
+            if problem.id in problems:
+                raise UserError(f"{path}, line {number}: id {problem.id!r} occurs twice; get the file again")
+            problems[problem.id] = problem
+    if not problems:
+        raise UserError(f"{path}: holds no rows; get the file again")
+    return list(problems.values())
+
+
+def _file(folder: Path, name: str) -> Path:
+    for suffix in _SUFFIXES:
+        if (path := folder / f"{name}{suffix}").is_file():
+            return path
+    known = sorted({path.name.split(".")[0] for path in folder.glob("*.jsonl*")})
+    raise UserError(f"problems: {folder} has no file {name}.jsonl or {name}.jsonl.gz{nearest(name, known)}")
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); get the file again") from None
+
+
+def _problem(line: str, family: str, where: str) -> Problem:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        choices = tuple(str(choice) for choice in row["choices"]) if row.get("choices") else None
+        problem = Problem(
+            id=row["id"],
+            family=family,
+            prompt=_with_choices(row["problem"], choices),
+            answer=row["answer"],
+            solution=row.get("solution") or None,
+            level=_level(row.get("level")),
+            choices=choices,
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{where}: not a row of the mirror ({type(error).__name__}: {error}); get the file again"
+        ) from None
+    for name in ("id", "prompt", "answer"):
+        if not isinstance(value := getattr(problem, name), str) or not value.strip():
+            raise UserError(f"{where}: {name} is empty or not a string; get the file again")
+    return problem
+
+
+def _with_choices(question: str, choices: tuple[str, ...] | None) -> str:
+    options = [f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(choices or ())]
+    return "\n".join([question, *options])
+
+
+def _level(text: Any) -> int | None:
+    found = _LEVEL.fullmatch(str(text)) if text is not None else None
+    return int(found.group(1)) if found else None

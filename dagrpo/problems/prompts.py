@@ -1,0 +1,47 @@
+"""From a problem to token ids: the rendered question, and the demonstration that answers it."""
+
+from transformers import PreTrainedTokenizerBase
+
+from dagrpo.config import PromptSpec
+from dagrpo.errors import UserError
+from dagrpo.records import Problem
+
+
+def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptSpec) -> tuple[int, ...]:
+    """Render a problem through the tokenizer's chat template, up to where the response begins.
+
+    Raises:
+        UserError: where the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise UserError("the base has no chat template; add chat_template.jinja to its folder")
+    question = f"{problem.prompt}\n{prompt.instruction}" if prompt.instruction else problem.prompt
+    system = [{"role": "system", "content": prompt.system_prompt}] if prompt.system_prompt else []
+    messages = [*system, {"role": "user", "content": question}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+def encode_anchor(problem: Problem, tokenizer: PreTrainedTokenizerBase, budget: int) -> tuple[int, ...]:
+    """Encode a problem's solution as response tokens, the end-of-sequence token included.
+
+    Args:
+        budget: most tokens that a response may have.
+
+    Raises:
+        UserError: where there is no solution, it is longer than the budget, or the tokenizer has no
+            end-of-sequence token.
+    """
+    if not problem.solution:
+        raise UserError(
+            f"problem {problem.id!r} has no solution to serve as an anchor; add one or leave the problem out"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UserError("the base's tokenizer has no end-of-sequence token; set eos_token in its tokenizer_config.json")
+    tokens = (*tokenizer.encode(problem.solution, add_special_tokens=False), tokenizer.eos_token_id)
+    if len(tokens) > budget:
+        raise UserError(
+            f"the anchor of problem {problem.id!r} has {len(tokens)} tokens, but train.max_new_tokens is {budget}; "
+            "raise max_new_tokens, or leave the problem out"
+        )
+    return tokens

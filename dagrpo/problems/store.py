@@ -1,0 +1,97 @@
+"""Problem files: one JSON object a line, checked when read and replaced whole when written."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dagrpo.checkpoints import write_atomically
+from dagrpo.errors import UserError
+from dagrpo.records import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSets:
+    """What an experiment trains on and reports on.
+
+    ``families`` maps each evaluated family, in table order, to (problems kept, problems in its source).
+    """
+
+    train: list[Problem]
+    evaluation: list[Problem]
+    families: dict[str, tuple[int, int]]
+
+
+def write_problem_sets(sets: ProblemSets, folder: Path) -> None:
+    """Write ``train.jsonl``, ``evaluation.jsonl`` and ``about.json`` (which families were cut short) to a folder."""
+    write_problems(folder / "train.jsonl", sets.train)
+    write_problems(folder / "evaluation.jsonl", sets.evaluation)
+    write_atomically(folder / "about.json", json.dumps({"families": sets.families}, indent=1).encode())
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Write problems as JSON Lines; the file appears whole or not at all."""
+    lines = (json.dumps(problem.to_json(), ensure_ascii=False) + "\n" for problem in problems)
+    write_atomically(path, "".join(lines).encode())
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read a problem file.
+
+    Raises:
+        UserError: naming file and line, where a line is broken, a key missing, unknown or of the wrong type, an
+            answer empty, or an id used twice; and where the file cannot be read or holds nothing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a problem file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; write it as JSON Lines in UTF-8") from None
+    problems: list[Problem] = []
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        problem = _problem(line, where)
+        if problem.id in lines:
+            raise UserError(
+                f"{where}: id {problem.id!r} is already used on line {lines[problem.id]}; give each its own"
+            )
+        lines[problem.id] = number
+        problems.append(problem)
+    if not problems:
+        raise UserError(f"{path}: holds no problem; write one JSON object a line")
+    return problems
+
+
+def _problem(line: str, where: str) -> Problem:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{where}: not valid JSON ({error.msg}, column {error.colno}); repair or delete the line"
+        ) from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}; write one object a line")
+    if unknown := sorted(row.keys() - {field.name for field in fields(Problem)}):
+        raise UserError(f"{where}: unknown key {unknown[0]!r}; remove it")
+    for name in ("id", "family", "prompt", "answer"):
+        if name not in row:
+            raise UserError(f"{where}: key {name!r} is missing; add it")
+        _check(row[name], isinstance(row[name], str), name, "a string", where)
+        if not row[name].strip():
+            raise UserError(f"{where}: {name} is empty; fill it in or delete the line")
+    solution, level, choices = row.get("solution"), row.get("level"), row.get("choices")
+    _check(solution, solution is None or isinstance(solution, str), "solution", "a string or null", where)
+    _check(level, level is None or type(level) is int, "level", "a whole number or null", where)
+    listed = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
+    _check(choices, choices is None or listed, "choices", "a list of strings or null", where)
+    return Problem(**{**row, "choices": None if choices is None else tuple(choices)})
+
+
+def _check(value: Any, sound: bool, name: str, wanted: str, where: str) -> None:
+    if not sound:
+        raise UserError(f"{where}: {name} must be {wanted}, found {json.dumps(value)[:60]}; correct it")

@@ -1,0 +1,74 @@
+"""What flows through the house: Problem -> Rollout -> Group, and the verdict on an answer."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, Literal
+
+Source = Literal["policy", "anchor"]
+Finish = Literal["stop", "length"]
+
+
+class Verdict(StrEnum):
+    """Outcome of grading one response; only ``CORRECT`` earns a reward."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    TRUNCATED = "truncated"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question with its gold answer.
+
+    ``family`` is the benchmark or procedural family that the problem belongs to; ``solution`` is a worked
+    reference (the text of an anchor), ``None`` where the source has none; ``level`` is a difficulty, larger is
+    harder, ``None`` where unknown; ``choices`` holds the options of a multiple-choice question (then ``answer``
+    is a letter, A being the first).
+    """
+
+    id: str
+    family: str
+    prompt: str
+    answer: str
+    solution: str | None = None
+    level: int | None = None
+    choices: tuple[str, ...] | None = None
+
+    def digest(self) -> str:
+        """Sha256 (hex) of everything that defines the problem, its answer included."""
+        parts = [self.id, self.family, self.prompt, self.answer, self.solution or "", *(self.choices or ())]
+        return sha256("\x1f".join(parts).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One response to one problem: sampled from the policy, or an off-policy demonstration (an anchor).
+
+    ``tokens`` are the response's token ids, the end-of-sequence token included when ``finish`` is "stop".
+    ``logps`` are the log-probabilities (nats) that each token was sampled with, and ``entropies`` the entropy
+    (nats) of the distribution that it was drawn from; both are empty for an anchor.
+    """
+
+    index: int
+    tokens: tuple[int, ...]
+    text: str
+    finish: Finish
+    source: Source = "policy"
+    logps: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All rows that share a prompt in one step; ``prompt_tokens`` is the rendered prompt."""
+
+    problem: Problem
+    prompt_tokens: tuple[int, ...]
+    rollouts: Sequence[Rollout] = field(default_factory=tuple)

@@ -1,0 +1,198 @@
+"""The training loop: collect, learn, record, seal; it runs a record of slots and knows no method's name."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dagrpo import checkpoints, provenance
+from dagrpo.algorithm import Algorithm, Phase, find_method
+from dagrpo.config import Optimizer, Train, TrainSpec
+from dagrpo.errors import Interrupted, UserError
+from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
+from dagrpo.policy.device import resolve_device
+from dagrpo.problems.store import read_problems
+from dagrpo.progress import progress
+from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.scorers import make_scorer
+from dagrpo.signals import ShouldStop, check, never
+from dagrpo.trainer import optimizer as optim
+from dagrpo.trainer.collect import Collector
+from dagrpo.trainer.learn import learn
+from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
+from dagrpo.verify import make_verifier
+
+CONSUMED = ("samples", "prompt_tokens", "response_tokens_total", "anchors", "demonstrations", "optimiser_steps", "trained_tokens")
+
+
+@dataclass(slots=True)
+class State:
+    """What a resumed run must have: how many steps are done, and the line of metrics of each. Weights and optimiser
+    are held by the run. Samples, order and problems need no state, since every draw is keyed by what it is for."""
+
+    step: int = 0
+    metrics: list[str] = field(default_factory=list)
+    timings: list[str] = field(default_factory=list)
+
+
+def train(spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, state_root: Path, should_stop: ShouldStop = never) -> None:
+    """Train one arm with one seed from a base checkpoint, continuing from ``state_root`` where that holds a part of
+    the same run, and write ``model/``, ``metrics.jsonl``, ``timings.jsonl`` and ``run.json`` to ``out``.
+
+    Raises:
+        UserError: the spec, the problems or a demonstration cannot be used as they are.
+        Interrupted: ``should_stop`` became true; the state is sealed and a later call continues to the same bits.
+    """
+    torch.set_num_threads(spec.train.threads)
+    method = find_method(spec.method)
+    algorithm = method.algorithm(spec.options, f"arms.{spec.arm}.options")
+    policy = load_policy(base, resolve_device(spec.device))
+    base_fingerprint = fingerprint(policy.model)
+    identity = _identity(spec, seed, base_fingerprint, problems)
+    reference = load_policy(base, policy.device) if any(phase.recipe.needs_reference for phase in algorithm.phases) else None
+    training_problems = read_problems(problems)
+    with make_verifier(spec.verifier, should_stop) as verifier:
+        engine = TorchEngine(policy, spec.train.rollout_rows, should_stop)
+        scorer = make_scorer(spec.scorer)
+        collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed)
+        if algorithm.needs_demonstrations:
+            collector.check_demonstrations()
+        run = Run(spec.train, algorithm, policy, reference, collector, state_root, identity, should_stop)
+        run.resume()
+        run.continue_to_end(f"{spec.arm} seed {seed}")
+    out.mkdir(parents=True, exist_ok=True)
+    save_policy(policy, out / "model")
+    for name, lines in (("metrics.jsonl", run.state.metrics), ("timings.jsonl", run.state.timings)):
+        checkpoints.write_atomically(out / name, "".join(lines).encode())
+    card = {
+        "arm": spec.arm,
+        "method": spec.method,
+        "label": algorithm.label,
+        "seed": seed,
+        "options": json.loads(method.resolved(spec.options).model_dump_json()),
+        "spec": spec.model_dump(mode="json"),
+        "base_fingerprint": base_fingerprint,
+        "model_fingerprint": fingerprint(policy.model),
+        "consumed": consumed(run.state.metrics),
+        **provenance.card(policy.device),
+    }
+    checkpoints.write_atomically(out / "run.json", json.dumps(card, indent=1).encode())
+    shutil.rmtree(state_root, ignore_errors=True)
+
+
+class Run:
+    """One training run in progress."""
+
+    def __init__(
+        self,
+        settings: Train,
+        algorithm: Algorithm,
+        policy: Policy,
+        reference: Policy | None,
+        collector: Collector,
+        root: Path,
+        identity: str,
+        should_stop: ShouldStop,
+    ) -> None:
+        self.settings, self.algorithm, self.policy, self.reference = settings, algorithm, policy, reference
+        self.collector, self.root, self.identity, self.should_stop = collector, root, identity, should_stop
+        self.state = State()
+        self.schedule = [
+            (phase, step, steps) for phase in algorithm.phases for steps in [phase_steps(phase, settings)] for step in range(steps)
+        ]
+        self.optimizer: torch.optim.AdamW | None = None
+        self._sealed: int | None = None
+
+    def continue_to_end(self, title: str) -> None:
+        """Run the steps that are left, sealing the state every ``checkpoint_every`` steps and when asked to stop."""
+        with progress(title, len(self.schedule)) as report:
+            report(self.state.step)
+            try:
+                while self.state.step < len(self.schedule):
+                    figures = self._step(*self.schedule[self.state.step])
+                    report(self.state.step, **{name: figures[name] for name in ("accuracy", "loss", "grad_norm") if name in figures})
+                    if self.state.step % self.settings.checkpoint_every == 0:
+                        self.seal()
+                    check(self.should_stop)
+            except Interrupted:
+                self.seal()
+                raise
+
+    def _step(self, phase: Phase, step: int, steps: int) -> dict[str, Any]:
+        settings = phase_optimizer(phase, self.settings)
+        if step == 0 or self.optimizer is None:
+            self.optimizer = optim.build(self.policy.model, settings)
+        recipe = phase.recipe
+        data = self.collector.rollouts(recipe, step) if recipe.rollouts else self.collector.demonstrations(step)
+        started = time.monotonic()
+        rate = optim.learning_rate(settings, step, steps)
+        learned = learn(
+            self.policy, self.reference if recipe.needs_reference else None, self.optimizer, recipe, data, self.settings, settings, rate, self.should_stop
+        )
+        seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
+        described = rollout_metrics(data, recipe) if recipe.rollouts else demonstration_metrics(data)
+        figures = {"step": self.state.step, "phase": phase.kind, **described, **learned}
+        self.state.metrics.append(json.dumps(figures) + "\n")
+        self.state.timings.append(json.dumps({"step": self.state.step, "phase": phase.kind, **seconds}) + "\n")
+        self.state.step += 1
+        return figures
+
+    def seal(self) -> None:
+        """Write the state as a checkpoint, unless that very step is sealed already."""
+        if self._sealed == self.state.step or self.optimizer is None:
+            return
+        files = {"metrics.jsonl": "".join(self.state.metrics).encode(), "timings.jsonl": "".join(self.state.timings).encode()}
+        tensors = optim.state_tensors(self.policy.model, self.optimizer)
+        checkpoints.save(checkpoints.step_folder(self.root, self.state.step), tensors, {"step": self.state.step, "identity": self.identity}, files)
+        checkpoints.prune(self.root)
+        self._sealed = self.state.step
+
+    def resume(self) -> None:
+        """Take the newest intact checkpoint of this very run; state of another configuration is deleted."""
+        folder = checkpoints.latest(self.root)
+        if folder is None:
+            return
+        tensors, data = checkpoints.load(folder)
+        if data["identity"] != self.identity:
+            print(f"{self.root}: state of another configuration or base; starting afresh", file=sys.stderr)
+            shutil.rmtree(self.root)
+            return
+        self.state = State(
+            data["step"],
+            (folder / "metrics.jsonl").read_text().splitlines(keepends=True),
+            (folder / "timings.jsonl").read_text().splitlines(keepends=True),
+        )
+        self._sealed = self.state.step
+        optim.restore_model(self.policy.model, tensors)
+        done = self.schedule[self.state.step - 1][0]
+        self.optimizer = optim.build(self.policy.model, phase_optimizer(done, self.settings))
+        optim.restore_optimizer(self.policy.model, self.optimizer, tensors)
+        print(f"continuing after step {self.state.step} of {len(self.schedule)}", file=sys.stderr, flush=True)
+
+
+def phase_steps(phase: Phase, settings: Train) -> int:
+    """Length of a phase in steps."""
+    return settings.steps if phase.kind == "rl" else settings.sft_steps
+
+
+def phase_optimizer(phase: Phase, settings: Train) -> Optimizer:
+    """Optimiser settings of a phase."""
+    return settings.rl if phase.kind == "rl" else settings.sft
+
+
+def consumed(metrics: list[str]) -> dict[str, int]:
+    """What the lines of a run add up to: samples, tokens, anchors, demonstrations, optimiser steps."""
+    rows = [json.loads(line) for line in metrics]
+    return {name: int(sum(row.get(name, 0) for row in rows)) for name in CONSUMED}
+
+
+def _identity(spec: TrainSpec, seed: int, base_fingerprint: str, problems: Path) -> str:
+    parts = (spec.model_dump_json(), str(seed), base_fingerprint, sha256(problems.read_bytes()).hexdigest())
+    return sha256("\x1f".join(parts).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""From stored samples to tables, figures and a page: imports the core, is never imported by it."""

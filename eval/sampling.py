@@ -1,0 +1,152 @@
+"""Sample a checkpoint on problems, grade every sample, and keep every sample."""
+
+import json
+import os
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dagrpo import provenance
+from dagrpo.checkpoints import write_atomically
+from dagrpo.config import EvaluationSpec
+from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
+from dagrpo.policy.device import resolve_device
+from dagrpo.problems.prompts import render
+from dagrpo.problems.store import read_problems
+from dagrpo.progress import progress
+from dagrpo.records import Problem
+from dagrpo.rollout.engine import Engine, Request, Sampling
+from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.signals import ShouldStop, never
+from dagrpo.verify import Verifier, make_verifier
+
+
+def evaluate(spec: EvaluationSpec, model: Path, problems: Path, seed: int, out: Path, state: Path, should_stop: ShouldStop = never) -> None:
+    """Write one record for each sample of each problem to ``out``, and ``<out stem>.meta.json`` beside it.
+
+    A stopped or killed call loses at most one batch of samples: the next one continues after the last whole batch.
+
+    Raises:
+        UserError: the checkpoint or the problem file cannot be used.
+        Interrupted: ``should_stop`` became true.
+    """
+    torch.set_num_threads(spec.threads)
+    policy = load_policy(model, resolve_device(spec.device))
+    rows = read_problems(problems)
+    meta = {
+        "spec": spec.model_dump(mode="json"),
+        "seed": seed,
+        "model_fingerprint": fingerprint(policy.model),
+        "problems_sha256": sha256(problems.read_bytes()).hexdigest(),
+        "limited": _limited(problems),
+        **provenance.card(policy.device),
+    }
+    partial = _Partial(state, sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest())
+    batches = _batches(rows, spec)
+    engine = TorchEngine(policy, spec.rollout_rows, should_stop)
+    with make_verifier(spec.verifier, should_stop) as verifier, progress(f"evaluate {model.parent.name}", len(rows)) as report:
+        done = sum(len(batch) for batch in batches[: partial.batches])
+        report(done)
+        for batch in batches[partial.batches :]:
+            partial.append(_records(batch, policy, engine, verifier, spec, seed))
+            done += len(batch)
+            report(done)
+    write_atomically(out, partial.content())
+    write_atomically(meta_path(out), json.dumps(meta, indent=1).encode())
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def meta_path(samples: Path) -> Path:
+    """Where the settings of a sample file stand."""
+    return samples.with_suffix(".meta.json")
+
+
+def _batches(problems: list[Problem], spec: EvaluationSpec) -> list[list[Problem]]:
+    batches: list[list[Problem]] = [[]]
+    rows = 0
+    for problem in problems:
+        count = _samples(problem, spec)
+        if batches[-1] and rows + count > spec.rollout_rows:
+            batches.append([])
+            rows = 0
+        batches[-1].append(problem)
+        rows += count
+    return batches
+
+
+def _samples(problem: Problem, spec: EvaluationSpec) -> int:
+    return spec.samples_by_family.get(problem.family, spec.samples)
+
+
+def _records(
+    batch: list[Problem], policy: Policy, engine: Engine, verifier: Verifier, spec: EvaluationSpec, seed: int
+) -> list[dict[str, Any]]:
+    requests = [Request(problem.id, render(problem, policy.tokenizer, spec.prompt), _samples(problem, spec)) for problem in batch]
+    groups = engine.sample(requests, Sampling(spec.temperature, spec.max_new_tokens, seed, "evaluate", 0))
+    pairs = [
+        (problem, request, rollout)
+        for problem, request, rollouts in zip(batch, requests, groups, strict=True)
+        for rollout in rollouts
+    ]
+    graded = verifier.grade([p for p, _, _ in pairs], [r.text for _, _, r in pairs], [r.finish for _, _, r in pairs])
+    return [
+        {
+            "problem_id": problem.id,
+            "family": problem.family,
+            "level": problem.level,
+            "problem_hash": problem.digest(),
+            "prompt_hash": sha256(json.dumps(request.prompt_tokens).encode()).hexdigest(),
+            "sample": rollout.index,
+            "seed": seed,
+            "text": rollout.text,
+            "tokens": len(rollout.tokens),
+            "finish": rollout.finish,
+            "verdict": outcome.verdict.value,
+            "extracted": outcome.extracted,
+            "rule": outcome.rule,
+            "judges": outcome.judges,
+        }
+        for (problem, request, rollout), outcome in zip(pairs, graded, strict=True)
+    ]
+
+
+def _limited(problems: Path) -> dict[str, list[int]]:
+    """Families of which only the first rows are evaluated: name -> [evaluated, of]."""
+    about = problems.with_name("about.json")
+    if not about.exists():
+        return {}
+    return {name: rows for name, rows in json.loads(about.read_text())["families"].items() if rows[0] < rows[1]}
+
+
+class _Partial:
+    """Finished batches on disk: a file of records, and after each batch a line that says how long the file is."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.records, self.log = folder / "records.jsonl", folder / "batches.log"
+        lines = self.log.read_text().split("\n")[:-1] if self.log.exists() else []
+        if not lines or lines[0] != identity:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self.records.touch()
+            self.log.write_text(identity + "\n")
+            lines = [identity]
+        self.batches = len(lines) - 1
+        self.log.write_text("\n".join(lines) + "\n")
+        with self.records.open("r+b") as stream:
+            stream.truncate(int(lines[-1]) if self.batches else 0)
+
+    def append(self, records: list[dict[str, Any]]) -> None:
+        with self.records.open("a") as stream:
+            stream.writelines(json.dumps(record) + "\n" for record in records)
+            stream.flush()
+            os.fsync(stream.fileno())
+        with self.log.open("a") as stream:
+            stream.write(f"{self.records.stat().st_size}\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def content(self) -> bytes:
+        return self.records.read_bytes()

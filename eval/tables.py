@@ -1,0 +1,263 @@
+"""The numbers of every table, as frames: computed from stored samples, metrics and run cards alone.
+
+Shares are written as shares (0 to 1) with ten decimals; :mod:`eval.display` turns a frame into what a reader sees.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dagrpo.checkpoints import write_atomically
+from dagrpo.records import Verdict
+from dagrpo.seeds import generator
+from eval import display
+from eval.records import BASE, Evaluation, Runs, labels, load_cards, load_evaluation, load_metrics, read_samples, scores
+from eval.statistics import Estimates, Scores, beats_every_other, detectable, estimate, pass_at_k, told_apart
+
+INSIDE, OUTSIDE = "in_distribution", "out_of_distribution"
+MASKS = (
+    "masked_share",
+    "mask/keep_pos",
+    "mask/keep_neg",
+    "mask/empty_groups",
+    "mask/one_sided_groups",
+    "sum_lambda_A",
+    "score/missing",
+    "score/gap",
+)
+SECONDS = ("rollout", "score", "update")
+# Where a base is weak but not helpless: the share that each figure of the training mixture should fall into.
+WANTED = {"pass_at_1": (0.2, 0.5), "none_right": (0.2, 1.0), "nearly_all_right": (0.2, 1.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns of the main table: families in distribution and their average, then those out of distribution."""
+
+    names: tuple[str, ...]
+    weights: np.ndarray  # (C, F)
+
+
+def write_tables(runs: Runs, out: Path) -> None:
+    """Write ``<name>.csv``, ``.md`` and ``.tex`` of each table, and ``timing.csv`` beside the folder of tables.
+
+    Identical samples and metrics give identical bytes. Seconds vary from run to run, so they stand apart.
+    """
+    evaluation, names = load_evaluation(runs), labels(runs)
+    metrics = load_metrics(runs)
+    main, differences = comparison(runs, evaluation, names)
+    frames = {
+        "main": main,
+        "differences": differences,
+        "difficulty": difficulty(runs, evaluation, names),
+        "regime": regime(runs),
+        "consumed": consumed(runs, names),
+        "verdicts": verdicts(runs, evaluation, names),
+        "masks": masks(runs, metrics, names),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frame in frames.items():
+        write_atomically(out / f"{name}.csv", to_csv(frame))
+    frames = read_tables(out)  # what a reader sees is made from what is stored
+    for name in frames:
+        shown = display.show(name, frames)
+        write_atomically(out / f"{name}.md", display.markdown(shown).encode())
+        write_atomically(out / f"{name}.tex", display.latex(shown, f"tab:{runs.experiment.name}-{name}").encode())
+    write_atomically(out.parent / "timing.csv", to_csv(seconds(load_metrics(runs, "timings"), names)))
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """Read the tables that :func:`write_tables` wrote."""
+    return {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in display.TABLES}
+
+
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """Ten decimals: enough for anyone, and short of the last bits, which may differ between processors."""
+    return frame.to_csv(index=False, float_format="%.10f", lineterminator="\n").encode()
+
+
+def columns(families: Sequence[str], outside: Sequence[str]) -> Columns:
+    """Every family by itself, and the macro average of each of the two kinds."""
+    names: list[str] = []
+    weights: list[np.ndarray] = []
+    for average, members in ((INSIDE, [f for f in families if f not in outside]), (OUTSIDE, [f for f in families if f in outside])):
+        chosen = np.array([family in members for family in families], dtype=float)
+        names += members
+        weights += [np.array([family == member for family in families], dtype=float) for member in members]
+        if members:
+            names.append(average)
+            weights.append(chosen / chosen.sum())
+    return Columns(tuple(names), np.stack(weights))
+
+
+def comparison(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy of every arm in every column, and paired differences to the reference arm: a row an entry."""
+    problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
+    family = problems["family"].map(evaluation.families.index).to_numpy()
+    shape = columns(evaluation.families, runs.experiment.evaluation.out_of_distribution)
+    arms = scores(evaluation, runs, problems["problem"].to_numpy())
+    found = _estimate(runs, arms, family, shape.weights, "main")
+    best = beats_every_other(found)
+
+    sizes = np.bincount(family)
+    samples_each = evaluation.samples.drop_duplicates(["problem", "sample"])["family"].value_counts()
+    main, differences = [], []
+    reference = list(names).index(runs.experiment.evaluation.reference)
+    for c, column in enumerate(shape.names):
+        inside = [evaluation.families[f] for f in np.flatnonzero(shape.weights[c])]
+        about = {
+            "column": column,
+            "limited": _limits(evaluation, column, inside),
+            "missing": sum(evaluation.missing.get(name, 0) for name in inside),
+        }
+        size = {
+            "problems": int(sizes[shape.weights[c] > 0].sum()),
+            "samples": int(samples_each[inside].sum()),
+        }
+        for a, (arm, label) in enumerate(names.items()):
+            who = {"arm": arm, "label": label, "seeds": len(arms[a].seeds)}
+            main.append({**who, **about, **_entry(found, a, c), "best": bool(best[a, c]), **size})
+            if a != reference:
+                versus = _difference(found, a, reference, c)
+                differences.append({**who, "reference": names[runs.experiment.evaluation.reference], **about, **versus})
+    return pd.DataFrame(main), pd.DataFrame(differences)
+
+
+def difficulty(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd.DataFrame:
+    """Accuracy in distribution by level where levels are known, and by how often the base was right.
+
+    Each is a macro average over the families that have such problems.
+    """
+    inside = evaluation.samples[~evaluation.samples["family"].isin(runs.experiment.evaluation.out_of_distribution)]
+    problems = inside.drop_duplicates("problem").set_index("problem")[["family", "level"]].sort_index()
+    of_base = inside[inside["arm"] == BASE].groupby("problem")["correct"].mean()
+    levels = sorted(problems["level"].dropna().unique())
+    chosen = {f"level {level:.0f}": problems["level"] == level for level in levels}
+    chosen |= {"hard": problems["level"] >= 2, "base never right": of_base == 0, "base always right": of_base == 1}
+    reference = list(names).index(runs.experiment.evaluation.reference)
+    rows = []
+    for prompts, among in chosen.items():
+        picked = problems[among]
+        if picked.empty:
+            continue
+        present, family = np.unique(picked["family"].to_numpy(str), return_inverse=True)
+        arms = scores(evaluation, runs, picked.index.to_numpy())
+        found = _estimate(runs, arms, family, np.full((1, len(present)), 1 / len(present)), prompts)
+        for a, (arm, label) in enumerate(names.items()):
+            who = {"arm": arm, "label": label, "seeds": len(arms[a].seeds), "prompts": prompts}
+            versus = _difference(found, a, reference, 0)
+            rows.append({**who, **_entry(found, a, 0), **versus, "families": len(present), "problems": len(picked)})
+    return pd.DataFrame(rows)
+
+
+def regime(runs: Runs) -> pd.DataFrame:
+    """How the base does on training prompts, all and by level: is it weak but not helpless?"""
+    samples = read_samples(runs.results / "samples" / "profile.jsonl")
+    right = samples.pivot(index="problem_id", columns="sample", values="correct").to_numpy(bool)  # (P, k)
+    levels = samples.groupby("problem_id")["level"].first().to_numpy()
+    k = right.shape[1]
+    count = right.sum(axis=1)
+    shares = {
+        "pass_at_1": pass_at_k(right, 1),
+        f"pass_at_{k}": pass_at_k(right, k),
+        "none_right": count == 0,
+        "nearly_all_right": count >= k - 1,
+        "mixed": (count > 0) & (count < k),
+    }
+    groups = {"all": np.ones(len(right), dtype=bool)}
+    groups |= {f"level {level:.0f}": levels == level for level in np.unique(levels[~np.isnan(levels)])}
+    rows = []
+    for prompts, among in groups.items():
+        for statistic, values in shares.items():
+            base = Scores((0,), values[among].astype(float)[None], trained=False)
+            found = _estimate(runs, [base], np.zeros(int(among.sum()), dtype=int), np.ones((1, 1)), f"{prompts} {statistic}")
+            low, high = WANTED.get(statistic, (np.nan, np.nan)) if prompts == "all" else (np.nan, np.nan)
+            entry = _entry(found, 0, 0)
+            rows.append(
+                {
+                    "prompts": prompts,
+                    "problems": int(among.sum()),
+                    "samples": k,
+                    "statistic": statistic,
+                    **entry,
+                    "wanted_low": low,
+                    "wanted_high": high,
+                    "met": "" if np.isnan(low) else "yes" if low <= entry["mean"] <= high else "no",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def consumed(runs: Runs, names: Mapping[str, str]) -> pd.DataFrame:
+    """What a run of each arm took: samples, tokens, demonstrations, optimiser steps; means over its seeds."""
+    cards = pd.DataFrame([{"arm": arm, **card["consumed"]} for (arm, _), card in load_cards(runs).items()])
+    return _means_by_arm(cards, names)
+
+
+def verdicts(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd.DataFrame:
+    """Share of each verdict among the evaluation samples of an arm, and the mean length of a response."""
+    outside = evaluation.samples["family"].isin(runs.experiment.evaluation.out_of_distribution)
+    rows = []
+    for scope, among in ((INSIDE, ~outside), (OUTSIDE, outside)):
+        for arm, samples in evaluation.samples[among].groupby("arm"):
+            shares = {verdict.value: float((samples["verdict"] == verdict).mean()) for verdict in Verdict}
+            who = {"arm": arm, "label": names[arm], "scope": scope}
+            rows.append({**who, **shares, "response_tokens": samples["tokens"].mean(), "samples": len(samples)})
+    order = list(names)
+    return pd.DataFrame(rows).sort_values(["scope", "arm"], key=lambda column: column.map(order.index) if column.name == "arm" else column)
+
+
+def masks(runs: Runs, metrics: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """What the score gate did in the arms that have one: means over steps, then over seeds."""
+    present = [name for name in MASKS if name in metrics]
+    gated = metrics[metrics["mask/keep_pos"].notna()] if "mask/keep_pos" in metrics else metrics.iloc[:0]
+    by_run = metrics[metrics["arm"].isin(gated["arm"])].groupby(["arm", "seed"])[present].mean().reset_index()
+    return _means_by_arm(by_run.drop(columns="seed"), names)
+
+
+def seconds(timings: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Seconds of a run by what they went into; means over seeds."""
+    by_run = timings.groupby(["arm", "seed"])[[name for name in SECONDS if name in timings]].sum().reset_index()
+    frame = _means_by_arm(by_run.drop(columns="seed"), names)
+    return frame.assign(total=frame.drop(columns=["arm", "label", "seeds"]).sum(axis=1))
+
+
+def _estimate(runs: Runs, arms: Sequence[Scores], family: np.ndarray, weights: np.ndarray, purpose: str) -> Estimates:
+    draws = generator("bootstrap", purpose)
+    return estimate(arms, family, weights, runs.experiment.evaluation.bootstrap, draws)
+
+
+def _entry(found: Estimates, arm: int, column: int) -> dict[str, float]:
+    return {"mean": found.mean[arm, column], "low": found.low[arm, column], "high": found.high[arm, column]}
+
+
+def _difference(found: Estimates, arm: int, reference: int, column: int) -> dict[str, float | bool]:
+    at = (arm, reference, column)
+    low, high = found.difference_low[at], found.difference_high[at]
+    return {
+        "difference": found.difference[at],
+        "difference_low": low,
+        "difference_high": high,
+        "told_apart": bool(told_apart(found)[at]),
+        "detectable": float(detectable(low, high)),
+    }
+
+
+def _limits(evaluation: Evaluation, column: str, inside: Sequence[str]) -> str:
+    if column in evaluation.limited:
+        shown, of = evaluation.limited[column]
+        return f"first {shown} of {of}"
+    return "limited" if any(family in evaluation.limited for family in inside) else ""
+
+
+def _means_by_arm(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Average the rows of each arm, in table order, and say how many they were."""
+    arms = [arm for arm in names if arm in set(frame["arm"])]
+    grouped = frame.groupby("arm")
+    means = grouped.mean().reindex(arms).astype(float)
+    means.insert(0, "label", [names[arm] for arm in arms])
+    means.insert(1, "seeds", grouped.size().reindex(arms).astype(int))
+    return means.reset_index(names="arm")

@@ -1,0 +1,26 @@
+"""What every test may rely on: no network, one thread a process, the same examples in each run."""
+
+import os
+from pathlib import Path
+
+# Before torch or transformers are imported. Threads decide the rounding, and workers share the cores.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "agg"
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder of real rows that DAGRPO_MIRROR names."""
+    folder = os.environ.get("DAGRPO_MIRROR")
+    if not folder:
+        pytest.skip("DAGRPO_MIRROR is not set: real rows are not at hand")
+    return Path(folder)

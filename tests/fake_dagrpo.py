@@ -1,0 +1,41 @@
+"""Stands in for the command line where a test is about the workflow: takes the same words, writes the same files.
+
+It notes each call in calls.jsonl. While a file named `interrupt` holds a word of a call, that call is "interrupted":
+it leaves state behind and ends as the real one does.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from dagrpo.errors import EXIT_INTERRUPTED
+
+MADE = {
+    "problems": ("train.jsonl", "evaluation.jsonl", "about.json"),
+    "base": ("config.json",),
+    "train": ("model/config.json", "metrics.jsonl", "timings.jsonl", "run.json"),
+    "tables": ("main.md",),
+    "figures": ("accuracy.svg",),
+}
+
+
+def main() -> None:
+    verb, options = sys.argv[1], dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
+    with Path("calls.jsonl").open("a") as calls:
+        calls.write(json.dumps([verb, options]) + "\n")
+    interrupt = Path("interrupt")
+    if interrupt.exists() and interrupt.read_text() in options.get("--state", ""):
+        state = Path(options["--state"])
+        state.mkdir(parents=True, exist_ok=True)
+        (state / "step1").touch()
+        sys.exit(EXIT_INTERRUPTED)
+    out = Path(options["--out"])
+    files = [out / name for name in MADE[verb]] if verb in MADE else [out]
+    if verb == "evaluate":
+        files.append(out.with_suffix(".meta.json"))
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>" if file.suffix == ".svg" else "{}\n")
+
+
+main()

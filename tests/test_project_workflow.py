@@ -1,0 +1,211 @@
+"""The workflow: what runs, what runs again, and what it says when something is wrong. Jobs are played by a fake."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
+    "Specify a conda environment or container for each rule.",
+    "No log directive defined",
+    "Environment variable PATH used but not asserted with envvars directive",
+}
+
+
+class Workspace:
+    """An empty folder in which the repository's workflow runs with fake jobs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        fake = folder / "bin" / "dagrpo"
+        fake.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "tests" / "fake_dagrpo.py"}" "$@"\n')
+        fake.chmod(0o755)
+
+    def snakemake(self, *words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        inherited = {key: value for key, value in os.environ.items() if key != "DAGRPO_MIRROR"}
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *words],
+            cwd=self.folder,
+            env={**inherited, "PATH": path, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def run(self, *words: str | Path) -> list[str]:
+        """Run to the end; return what was called, such as "train grpo 0"."""
+        calls = self.folder / "calls.jsonl"
+        calls.unlink(missing_ok=True)
+        done = self.snakemake(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return self.called()
+
+    def called(self) -> list[str]:
+        calls = self.folder / "calls.jsonl"
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        return sorted(" ".join([verb, *_subject(verb, options)]) for verb, options in map(json.loads, lines))
+
+    def experiment(self, **changes: Any) -> Path:
+        """Write a small experiment: two arms of mini with one seed, under some changes."""
+        settings = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())
+        settings |= {
+            "name": "small",
+            "seeds": [0],
+            "arms": {"grpo": {"method": "grpo"}, "dagrpo": {"method": "dagrpo"}},
+        }
+        path = self.folder / "small.yaml"
+        path.write_text(yaml.safe_dump(settings | changes))
+        return path
+
+    def spec(self, name: str) -> dict[str, Any]:
+        spec: dict[str, Any] = yaml.safe_load(
+            (self.folder / "results" / "small" / "specs" / f"{name}.json").read_text()
+        )
+        return spec
+
+
+def _subject(verb: str, options: dict[str, str]) -> list[str]:
+    """The arm and seed that a call is about, where there are any."""
+    found = re.search(r"(?:runs|samples)/(\w+)(?:/seed(\d+))?", options["--out"])
+    return [part for part in found.groups() if part] if found else []
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """How many jobs of each rule a dry run announces."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)}
+
+
+EVERYTHING = [
+    "base",
+    "evaluate base 0",
+    "evaluate dagrpo 0",
+    "evaluate grpo 0",
+    "evaluate profile",
+    "figures",
+    "problems",
+    "report",
+    "tables",
+    "train dagrpo 0",
+    "train grpo 0",
+]
+
+
+def test_each_thing_is_done_once_and_only_what_changed_is_done_again(workspace: Workspace) -> None:
+    config = workspace.experiment()
+    assert workspace.run("--configfile", config) == EVERYTHING
+    assert workspace.run("--configfile", config) == []
+    assert workspace.spec("arms/dagrpo")["options"] == {}
+
+    arms = {
+        "grpo": {"method": "grpo"},
+        "dagrpo": {"method": "dagrpo", "options": {"delta": -float("inf"), "anchors": "it's"}},
+    }
+    again = workspace.run("--configfile", workspace.experiment(arms=arms))
+    assert again == ["evaluate dagrpo 0", "figures", "report", "tables", "train dagrpo 0"]
+    options = workspace.spec("arms/dagrpo")["options"]
+    assert float(options["delta"]) == -float("inf")
+    assert options["anchors"] == "it's"
+
+    again = workspace.run("--configfile", config, "--config", "methods=luffy")
+    assert again == ["evaluate luffy 0", "figures", "report", "tables", "train luffy 0"]
+    assert list(workspace.spec("report")["arms"]) == ["grpo", "luffy"]
+
+
+def test_an_interrupted_job_keeps_its_state_and_the_next_call_goes_on(workspace: Workspace) -> None:
+    config = workspace.experiment()
+    (workspace.folder / "interrupt").write_text("train/dagrpo")
+    stopped = workspace.snakemake("--configfile", config)
+    assert stopped.returncode != 0
+    assert "run the same command again" in stopped.stdout
+    assert "evaluate grpo 0" in workspace.called()  # the others go on
+    state = workspace.folder / "results" / "small" / "state" / "train" / "dagrpo.seed0"
+    assert (state / "step1").exists()
+    (workspace.folder / "interrupt").unlink()
+    assert workspace.run("--configfile", config) == [
+        "evaluate dagrpo 0",
+        "figures",
+        "report",
+        "tables",
+        "train dagrpo 0",
+    ]
+
+
+def test_jobs_speak_the_language_of_the_command_line(workspace: Workspace) -> None:
+    from typer.main import get_command
+
+    from dagrpo.cli import app
+    from eval.cli import app as evaluation
+
+    known: dict[str, Any] = {}
+    for each in (app, evaluation):
+        command = get_command(each)
+        known |= getattr(command, "commands", {command.name: command})
+    workspace.run("--configfile", workspace.experiment())
+    for verb, options in map(json.loads, (workspace.folder / "calls.jsonl").read_text().splitlines()):
+        parameters = known[verb].params
+        assert set(options) <= {name for parameter in parameters for name in parameter.opts}, verb
+        required = {parameter.opts[0] for parameter in parameters if parameter.required}
+        assert required <= set(options), verb
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_experiment_has_a_plan(workspace: Workspace, path: Path) -> None:
+    experiment = yaml.safe_load(path.read_text())
+    done = workspace.snakemake("-n", "--config", f"experiment={path.stem}")
+    assert done.returncode == 0, done.stderr
+    runs = len(experiment["arms"]) * len(experiment["seeds"])
+    plan = planned(done)
+    assert plan["train"] == runs and plan["evaluate"] == runs + 1
+    assert not (workspace.folder / "results").exists()
+
+
+def test_a_mirror_is_one_setting_however_it_is_spelled(workspace: Workspace) -> None:
+    (workspace.folder / "rows").mkdir()
+    target = "results/smollm2/specs/problems.json"
+    spec = workspace.folder / target
+    ways = [(["mirror=rows"], {}), ([f"mirror={workspace.folder}/rows/"], {}), ([], {"DAGRPO_MIRROR": "bin/../rows"})]
+    for words, environment in ways:
+        done = workspace.snakemake(target, "--config", "experiment=smollm2", *words, **environment)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(spec.read_text())["problems"]["mirror"] == str((workspace.folder / "rows").resolve())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["experiment=minni"], "there is no config/minni.yaml; did you mean 'mini'?"),
+        (["trian={'steps': 3}"], "unknown key 'trian'; did you mean 'train'?"),
+        (["train={'group_sise': 8}"], "unknown key 'train.group_sise'; did you mean 'group_size'?"),
+        (["train={'group_size': 1}"], "train.group_size: Input should be greater than or equal to 2"),
+        (["evaluation={'reference': 'gpro'}"], "evaluation.reference: no arm is named 'gpro'"),
+        (["methods=dagrop"], "no method is named 'dagrop'; did you mean 'dagrpo'?"),
+        (["mirror=rows"], "experiment 'mini' makes its problems itself"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_mistake_ends_with_its_sentence(workspace: Workspace, words: list[str], sentence: str) -> None:
+    refused = workspace.snakemake("--config", *words)
+    assert refused.returncode != 0
+    assert "error: " in refused.stderr and sentence in refused.stderr
+    assert "Traceback" not in refused.stderr and 'File "' not in refused.stderr
+    assert not (workspace.folder / "results").exists()
+
+
+def test_lint_finds_only_what_is_accepted(workspace: Workspace) -> None:
+    findings = re.findall(r"^ +\* (.+?)(?: in line \d+\.)?:$", workspace.snakemake("--lint").stderr, re.MULTILINE)
+    assert set(findings) == ACCEPTED_LINTS

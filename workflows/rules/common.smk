@@ -1,0 +1,144 @@
+"""The experiment, and what the rules ask of it."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
+
+from dagrpo import config as typed
+from dagrpo.errors import UserError
+
+OWN_KEYS = ("experiment", "mirror", "methods")
+
+# The jobs call `dagrpo`, which stands beside the Python that runs this file, also where that is not activated.
+os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+
+
+def load_experiment():
+    """The experiment of this run; a mistake in it ends the run with its sentence alone."""
+    try:
+        return with_mirror(with_methods(typed.parse(typed.Experiment, *settings())))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def settings():
+    """Plain settings and where they are from: a whole experiment given by --configfile, or config/<experiment>.yaml.
+
+    Other keys of --config override the file's. There is no `configfile:` directive, because snakemake would merge the arms of that file into those of --configfile.
+    """
+    changes = {key: value for key, value in config.items() if key not in OWN_KEYS}
+    if "arms" in changes:
+        return changes, "configuration"
+    folder = Path(workflow.basedir, "config")
+    name = str(config.get("experiment", "mini"))
+    if not (folder / f"{name}.yaml").is_file():
+        known = [path.stem for path in folder.glob("*.yaml")]
+        raise UserError(f"experiment: there is no config/{name}.yaml{typed.nearest(name, known)}")
+    experiment = load_configfile(str(folder / f"{name}.yaml"))
+    update_config(experiment, changes)
+    return experiment, f"config/{name}.yaml"
+
+
+def with_methods(experiment):
+    """Keep the arms that --config methods=a,b names by their name or their method's, and the reference arm.
+
+    A method without an arm gets one with the method's defaults.
+    """
+    words = [word for word in str(config.get("methods", "")).replace(" ", "").split(",") if word]
+    arms = dict(experiment.arms)
+    kept = {experiment.evaluation.reference} if words else set(arms)
+    for word in words:
+        matches = {word} & set(arms) or {name for name, arm in arms.items() if arm.method == word}
+        if not matches:
+            arms[word] = typed.Arm(method=word)
+        kept |= matches or {word}
+    chosen = {name: arm for name, arm in arms.items() if name in kept}
+    known = list(method_files())
+    for name, arm in chosen.items():
+        if arm.method not in known:
+            raise UserError(f"arms.{name}: no method is named {arm.method!r}{typed.nearest(arm.method, known)}")
+    return experiment.model_copy(update={"arms": chosen})
+
+
+def with_mirror(experiment):
+    """Fill in the folder of real rows: --config mirror=..., else the experiment's own, else DAGRPO_MIRROR."""
+    given = config.get("mirror")
+    if experiment.problems.kind != "mirror":
+        if given:
+            raise UserError(f"mirror: experiment {experiment.name!r} makes its problems itself; leave `mirror` out")
+        return experiment
+    folder = given or experiment.problems.mirror or os.environ.get("DAGRPO_MIRROR")
+    # Absolute, so that two spellings of one folder are one setting and nothing is run again.
+    mirror = Path(folder).expanduser().resolve() if folder else None
+    return experiment.model_copy(update={"problems": experiment.problems.model_copy(update={"mirror": mirror})})
+
+
+def method_files():
+    """The file that registers each method, found by its text: importing it would import torch (seconds)."""
+    files = []
+    for entry in entry_points(group="dagrpo.methods"):
+        spec = find_spec(entry.module)
+        files += [Path(spec.origin)] if spec and spec.origin else []
+        files += [
+            path
+            for folder in (spec and spec.submodule_search_locations) or ()
+            for path in sorted(Path(folder).glob("*.py"))
+        ]
+    registered = re.compile(r"""^@method\(\s*["'](\w+)["']""", re.MULTILINE)
+    return {name: os.path.relpath(path) for path in files for name in registered.findall(path.read_text())}
+
+
+def method_file(wildcards):
+    """The file whose change makes an arm's runs out of date."""
+    return method_files()[EXPERIMENT.arms[wildcards.arm].method]
+
+
+def spec_text(wildcards):
+    """What one job is told, as JSON; the models are in dagrpo/config.py."""
+    kind, _, arm = wildcards.spec.partition("/")
+    if kind == "problems":
+        spec = typed.ProblemsSpec(problems=EXPERIMENT.problems)
+    elif kind == "base":
+        spec = typed.BaseSpec(base=EXPERIMENT.base, problems=EXPERIMENT.problems)
+    elif kind == "arms":
+        spec = typed.train_spec(EXPERIMENT, arm)
+    elif kind == "profile":
+        spec = typed.profile_spec(EXPERIMENT)
+    elif kind == "evaluation":
+        spec = typed.evaluation_spec(EXPERIMENT)
+    else:
+        spec = EXPERIMENT
+    # Not pydantic's JSON, which turns infinity (a legal delta) into null.
+    return json.dumps(spec.model_dump(), default=str, indent=1)
+
+
+def gpus():
+    """GPUs that a job which runs a model claims."""
+    return int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
+
+
+def train_threads(wildcards):
+    return EXPERIMENT.train_of(wildcards.arm).threads
+
+
+def model_of(wildcards):
+    """The checkpoint that an arm's samples come from."""
+    return "<results>/base" if wildcards.arm == "base" else "<results>/runs/{arm}/seed{seed}/model"
+
+
+def results_folder(wildcards, output):
+    """The folder of the whole experiment, as seen from a page or folder at its top."""
+    return Path(output[0]).parent
+
+
+def runs(pattern):
+    """A path of every training run."""
+    return expand(pattern, arm=EXPERIMENT.arms, seed=EXPERIMENT.seeds)

@@ -1,0 +1,51 @@
+"""What the jobs are told, and the problems that they work on."""
+
+
+localrules:
+    spec,
+    profile_problems,
+
+
+rule spec:
+    output:
+        "<results>/specs/{spec}.json",
+    priority: 100
+    params:
+        text=spec_text,
+    message:
+        "what the job is told: {output}"
+    shell:
+        "printf '%s\\n' {params.text:q} > {output:q}"
+
+
+rule problems:
+    input:
+        spec="<results>/specs/problems.json",
+    output:
+        train="<results>/problems/train.jsonl",
+        evaluation="<results>/problems/evaluation.jsonl",
+        about="<results>/problems/about.json",
+    log:
+        "<logs>/problems.log",
+    priority: 100
+    params:
+        out=lambda wildcards, output: Path(output.train).parent,
+    message:
+        "problems"
+    shell:
+        "exec dagrpo problems --spec {input.spec:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule profile_problems:
+    input:
+        "<results>/problems/train.jsonl",
+    output:
+        "<results>/problems/profile.jsonl",
+    log:
+        "<logs>/profile_problems.log",
+    params:
+        lines=EXPERIMENT.evaluation.profile_problems,
+    message:
+        "the first {params.lines} training problems, to describe the base on"
+    shell:
+        "head -n {params.lines} {input:q} > {output:q} 2> {log:q}"

@@ -1,0 +1,65 @@
+"""What is read: tables, figures and one page, all computed from stored samples and metrics alone."""
+
+
+rule tables:
+    input:
+        spec="<results>/specs/report.json",
+        base="<results>/samples/base/seed0.jsonl",
+        profile="<results>/samples/profile.jsonl",
+        samples=runs("<results>/samples/{arm}/seed{seed}.jsonl"),
+        cards=runs("<results>/runs/{arm}/seed{seed}/run.json"),
+        timings=runs("<results>/runs/{arm}/seed{seed}/timings.jsonl"),
+    output:
+        report(
+            directory("<results>/tables"),
+            patterns=["{name}.md"],
+            caption="../report/table.rst",
+            category="Tables",
+        ),
+    log:
+        "<logs>/tables.log",
+    params:
+        results=results_folder,
+    message:
+        "tables"
+    shell:
+        "exec dagrpo tables --spec {input.spec:q} --results {params.results:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        spec="<results>/specs/report.json",
+        tables="<results>/tables",
+        metrics=runs("<results>/runs/{arm}/seed{seed}/metrics.jsonl"),
+    output:
+        report(
+            directory("<results>/figures"),
+            patterns=["{name}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+        ),
+    log:
+        "<logs>/figures.log",
+    params:
+        results=results_folder,
+    message:
+        "figures"
+    shell:
+        "exec dagrpo figures --spec {input.spec:q} --results {params.results:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        spec="<results>/specs/report.json",
+        tables="<results>/tables",
+        figures="<results>/figures",
+    output:
+        "<results>/report.html",
+    log:
+        "<logs>/report.log",
+    params:
+        results=results_folder,
+    message:
+        "report"
+    shell:
+        "exec dagrpo report --spec {input.spec:q} --results {params.results:q} --out {output:q} > {log:q} 2>&1"
