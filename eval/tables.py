@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dagrpo.checkpoints import write_atomically
 from dagrpo.records import Verdict
 from dagrpo.seeds import generator
 from eval import display
@@ -60,13 +59,14 @@ def write_tables(runs: Runs, out: Path) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in frames.items():
-        write_atomically(out / f"{name}.csv", to_csv(frame))
+        (out / f"{name}.csv").write_bytes(to_csv(frame))
     frames = read_tables(out)  # what a reader sees is made from what is stored
     for name in frames:
         shown = display.show(name, frames)
-        write_atomically(out / f"{name}.md", display.markdown(shown).encode())
-        write_atomically(out / f"{name}.tex", display.latex(shown, f"tab:{runs.experiment.name}-{name}").encode())
-    write_atomically(out.parent / "timing.csv", to_csv(seconds(load_metrics(runs, "timings"), names)))
+        (out / f"{name}.md").write_text(display.markdown(shown), encoding="utf-8")
+        latex = display.latex(shown, f"tab:{runs.experiment.name}-{name}")
+        (out / f"{name}.tex").write_text(latex, encoding="utf-8")
+    (out.parent / "timing.csv").write_bytes(to_csv(seconds(load_metrics(runs, "timings"), names)))
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:

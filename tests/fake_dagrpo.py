@@ -14,7 +14,7 @@ MADE = {
     "problems": ("train.jsonl", "evaluation.jsonl", "about.json"),
     "base": ("config.json",),
     "train": ("model/config.json", "metrics.jsonl", "timings.jsonl", "run.json"),
-    "tables": ("main.md",),
+    "tables": ("main.csv", "../timing.csv"),
     "figures": ("accuracy.svg",),
 }
 

@@ -1,5 +1,6 @@
 """A base that trains in milliseconds, problems for it, and job specs: what the tests of trainer and evaluation share."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from dagrpo.config import MiniProblems, PromptSpec, Scorer, Train, TrainSpec, Ve
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.problems import write_problem_sets
 from dagrpo.problems.mini.tokenizer import build_tokenizer
+from dagrpo.problems.store import read_problems, write_problems
+from dagrpo.trainer.loop import train
 
 TRAIN: dict[str, Any] = {
     "steps": 4,
@@ -52,15 +55,29 @@ def tiny_problems(folder: Path) -> Path:
     return folder
 
 
-def spec(method: str, options: dict[str, Any] | None = None, **train: Any) -> TrainSpec:
+def spec(method: str, options: dict[str, Any] | None = None, **changes: Any) -> TrainSpec:
     """The spec of a training job on the miniature."""
     return TrainSpec(
         arm=method,
         method=method,
         options=options or {},
-        train=parse(Train, {**TRAIN, **train}, "train"),
+        train=parse(Train, {**TRAIN, **changes}, "train"),
         prompt=PromptSpec(),
         verifier=Verifier(kind="exact"),
         scorer=Scorer(kind="step_checker"),
         device="cpu",
     )
+
+
+def guessing_base(folder: Path) -> tuple[Path, Path]:
+    """A base that answers every question with "A1" or "A2", and questions of which half want the one, half the other.
+
+    So the groups hold right and wrong answers, as a trained base's would. Returns (checkpoint, problem file).
+    """
+    tiny_problems(folder / "made")
+    made = read_problems(folder / "made" / "train.jsonl")
+    problems = [replace(problem, answer=str(1 + i % 2), solution=f"A{1 + i % 2}") for i, problem in enumerate(made)]
+    write_problems(folder / "train.jsonl", problems)
+    school = spec("sft", sft_steps=60, sft_rows=40, sft={"lr": 2e-2})
+    train(school, 0, tiny_base(folder / "random"), folder / "train.jsonl", folder / "school", folder / "state")
+    return folder / "school" / "model", folder / "train.jsonl"

@@ -3,12 +3,10 @@ from random import Random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dagrpo.objectives.aggregation import Aggregate, row_scale
-
-reproducible = settings(derandomize=True, deadline=None)
 
 AGGREGATES: list[Aggregate] = ["token", "sequence", "constant"]
 
@@ -80,7 +78,6 @@ def test_wrong_types_are_refused() -> None:
         row_scale("constant", torch.ones(2, dtype=torch.int64), yes, yes, 0)
 
 
-@reproducible
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.sampled_from(AGGREGATES))
 def test_a_loss_of_one_on_each_token(lengths: list[int], aggregate: Aggregate) -> None:
     """Token and sequence means of a constant are that constant; the constant divisor gives the used share."""
@@ -88,7 +85,6 @@ def test_a_loss_of_one_on_each_token(lengths: list[int], aggregate: Aggregate) -
     assert total == pytest.approx(sum(lengths) / (50 * len(lengths)) if aggregate == "constant" else 1.0)
 
 
-@reproducible
 @given(
     st.lists(st.integers(0, 50), min_size=1, max_size=12),
     st.sampled_from(AGGREGATES),

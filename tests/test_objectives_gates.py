@@ -4,12 +4,10 @@ from random import Random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dagrpo.objectives.gates import margin_mask
-
-reproducible = settings(derandomize=True, deadline=None)
 
 NAN = math.nan
 
@@ -45,7 +43,7 @@ def test_one_high_negative_masks_every_positive() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("parts", [3, 6, 9, 12])
+@pytest.mark.parametrize("parts", [3, 6, 15, 21])
 def test_ties_of_ratios_are_ties(parts: int, dtype: torch.dtype) -> None:
     """S = 1 + 9 k / parts: a third of the scale is a gap of 3 whatever the rounding."""
     for low in range(parts - parts // 3 + 1):
@@ -88,14 +86,12 @@ def test_no_rows() -> None:
 group_rows = st.lists(st.tuples(st.sampled_from([-0.5, 0.0, 0.5]), st.integers(1, 10)), min_size=1, max_size=10)
 
 
-@reproducible
 @given(group_rows, st.sampled_from([-math.inf, 0, 1, 2, 3, 4, 5]))
 def test_agrees_with_the_equations_read_by_the_letter(rows: list[tuple[float, int]], delta: float) -> None:
     advantage, score = [a for a, _ in rows], [float(s) for _, s in rows]
     assert mask(advantage, score, delta=delta) == by_the_letter(advantage, score, delta)
 
 
-@reproducible
 @given(group_rows, st.floats(-2, 10), st.floats(0, 5))
 def test_a_larger_margin_never_keeps_more(rows: list[tuple[float, int]], delta: float, more: float) -> None:
     advantage, score = [a for a, _ in rows], [float(s) for _, s in rows]
@@ -104,7 +100,6 @@ def test_a_larger_margin_never_keeps_more(rows: list[tuple[float, int]], delta: 
     assert mask(advantage, score, delta=-math.inf) == [1] * len(rows)
 
 
-@reproducible
 @given(group_rows, st.randoms(use_true_random=False), st.integers(-3, 3))
 def test_order_and_shift_of_scores_do_not_matter(rows: list[tuple[float, int]], random: Random, shift: int) -> None:
     expected = mask([a for a, _ in rows], [float(s) for _, s in rows])

@@ -2,13 +2,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from dagrpo.objectives.token_losses import k3, ppo_clip, ratio, shaped
-
-reproducible = settings(derandomize=True, deadline=None)
 
 # Log-probabilities that break a loss which masks after exp instead of before.
 HOSTILE = [math.nan, math.inf, -math.inf, 1e4, -1e4]
@@ -80,11 +78,10 @@ def test_k3_by_hand() -> None:
 
 
 def test_k3_keeps_its_digits_near_zero() -> None:
-    gap = 1e-6
-    assert k3(column(0.0), column(gap)).item() == pytest.approx(gap**2 / 2, rel=1e-3)
+    gap = 1e-7
+    assert k3(column(0.0), column(gap)).item() == pytest.approx(gap**2 / 2, rel=1e-3, abs=0)
 
 
-@reproducible
 @given(st.lists(st.tuples(st.floats(-20, 0), st.floats(-20, 0)), min_size=1, max_size=10))
 def test_k3_is_not_negative_and_zero_only_at_equality(pairs: list[tuple[float, float]]) -> None:
     logp, reference = column(*[p for p, _ in pairs]), column(*[r for _, r in pairs])
@@ -108,7 +105,6 @@ def test_a_token_without_coefficient_has_no_loss_and_no_gradient(hostile: float)
         assert value[1].isfinite() and slope[1].isfinite() and slope[1] != 0
 
 
-@reproducible
 @given(st.lists(st.tuples(st.floats(-20, 0), st.floats(-3, 3)), min_size=1, max_size=10))
 def test_gradients_of_ratio_clip_and_logp_coincide_on_policy(tokens: list[tuple[float, float]]) -> None:
     logp, coefficient = column(*[p for p, _ in tokens], grad=True), column(*[c for _, c in tokens])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ def test_each_range_holds_its_pin(requirement: Requirement) -> None:
 
 def test_dependencies_of_dependencies_are_pinned() -> None:
     waiting = [requirement for requirement in declared() if requirement.name != "trl"]
-    seen = set()
+    seen: set[NormalizedName] = set()
     while waiting:
         name = canonicalize_name(waiting.pop().name)
         if name in seen or re.match(r"nvidia|cuda|triton", name):  # torch pins those that its build needs
@@ -47,7 +47,7 @@ def test_dependencies_of_dependencies_are_pinned() -> None:
 
 
 def test_pins_suit_every_build_of_torch() -> None:
-    assert PINS["torch"].local is None
+    assert PINS[canonicalize_name("torch")].local is None
     assert not [name for name in PINS if re.match(r"nvidia|cuda|triton", name)]
 
 

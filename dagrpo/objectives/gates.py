@@ -5,8 +5,8 @@ from torch import Tensor
 
 from dagrpo.objectives.groups import group_max, group_min
 
-# Scores are often ratios of small integers on the scale 1 to 10. In binary they miss an exact gap (7 - 4 = 3) by a
-# rounding, so ties are decided at this width.
+# Scores are often ratios of small integers stretched to the scale 1 to 10. A third of the scale is then a gap of 3 that
+# misses 3 by a rounding (6/15 against 1/15 in float64), so ties are decided at this width.
 _TIE = 1e-5
 
 
@@ -37,5 +37,6 @@ def margin_mask(advantage: Tensor, score: Tensor, group: Tensor, delta: float) -
     best_negative = group_max(torch.where(negative & scored, score, -torch.inf), group)
     worst_positive = group_min(torch.where(positive & scored, score, torch.inf), group)
     gap = torch.where(positive, score - best_negative, worst_positive - score)
-    masked = scored & (positive | negative) & (gap < delta - _TIE)
+    # A missing score makes the gap NaN, which compares as not less: the row is kept.
+    masked = (positive | negative) & (gap < delta - _TIE)
     return (~masked).to(advantage.dtype)

@@ -8,14 +8,16 @@ rule tables:
         profile="<results>/samples/profile.jsonl",
         samples=runs("<results>/samples/{arm}/seed{seed}.jsonl"),
         cards=runs("<results>/runs/{arm}/seed{seed}/run.json"),
+        metrics=runs("<results>/runs/{arm}/seed{seed}/metrics.jsonl"),
         timings=runs("<results>/runs/{arm}/seed{seed}/timings.jsonl"),
     output:
-        report(
+        tables=report(
             directory("<results>/tables"),
-            patterns=["{name}.md"],
+            patterns=["{name}.csv"],
             caption="../report/table.rst",
             category="Tables",
         ),
+        timing="<results>/timing.csv",
     log:
         "<logs>/tables.log",
     params:
@@ -23,7 +25,7 @@ rule tables:
     message:
         "tables"
     shell:
-        "exec dagrpo tables --spec {input.spec:q} --results {params.results:q} --out {output:q} > {log:q} 2>&1"
+        "exec dagrpo tables --spec {input.spec:q} --results {params.results:q} --out {output.tables:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -52,6 +54,7 @@ rule report:
     input:
         spec="<results>/specs/report.json",
         tables="<results>/tables",
+        timing="<results>/timing.csv",
         figures="<results>/figures",
     output:
         "<results>/report.html",

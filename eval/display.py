@@ -1,0 +1,354 @@
+"""What a reader sees of a table: cells, headers and notes, made from the stored frames, as Markdown and LaTeX."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+Frames = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value and, smaller, its interval."""
+
+    text: str
+    detail: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """A table for reading; ``header`` and each row have the same length, the first ``names`` columns are text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...]
+    names: int = 1
+
+
+_TITLES = {
+    "in_distribution": "average",
+    "out_of_distribution": "average OOD",
+    "prompt_tokens": "prompt tokens",
+    "response_tokens": "response tokens",
+    "response_tokens_total": "response tokens",
+    "optimiser_steps": "optimiser steps",
+    "trained_tokens": "trained tokens",
+    "no_answer": "no answer",
+    "masked_share": "rows masked, %",
+    "mask/keep_pos": "positives kept, %",
+    "mask/keep_neg": "negatives kept, %",
+    "mask/empty_groups": "groups emptied, %",
+    "mask/one_sided_groups": "groups left one-sided, %",
+    "sum_lambda_A": "Σ λA of a group",
+    "score/missing": "scores missing, %",
+    "score/gap": "score gap",
+    "level 0": "level 0 (routine)",
+    "hard": "hard (level 2 and up)",
+}
+_PLAIN_MASKS = ("sum_lambda_A", "score/gap")
+
+
+def show(name: str, frames: Frames) -> Display:
+    """Make the display of one of :data:`TABLES`."""
+    return TABLES[name](frames)
+
+
+def main(frames: Frames) -> Display:
+    """Accuracy of every arm in every column."""
+    frame = frames["main"]
+    blocks = _columns(frame)
+    header = ("arm", "seeds", *(heading(block) for block in blocks.values()))
+    rows = [
+        (Cell(first["label"]), Cell(str(first["seeds"])), *(_entry(_row(block, arm), bold=_row(block, arm)["best"]) for block in blocks.values()))
+        for arm, first in _arms(frame)
+    ]
+    sizes = [block.iloc[0] for block in blocks.values()]
+    rows.append((Cell("problems (samples)"), Cell(""), *(Cell(f"{size['problems']} ({size['samples']})") for size in sizes)))
+    notes = (
+        "Percent correct, averaged over samples, problems and seeds, with 95 % intervals (bootstrap over problems with their "
+        "samples, and seeds). Averages give each family the same weight.",
+        "Bold: better than each other arm of its column, by a paired interval that excludes a tie."
+        if frame["best"].any()
+        else "Nothing is bold: in no column is one arm better than each other by a paired interval that excludes a tie.",
+        *_seed_notes(frame),
+        *limits(frames),
+    )
+    return Display("Accuracy", header, tuple(rows), notes)
+
+
+def differences(frames: Frames) -> Display:
+    """Paired differences to the reference arm."""
+    frame = frames["differences"]
+    blocks = _columns(frame)
+    reference = frame["reference"].iloc[0]
+    header = ("arm", *(heading(block) for block in blocks.values()))
+    rows = [
+        (Cell(first["label"]), *(_versus(_row(block, arm)) for block in blocks.values())) for arm, first in _arms(frame)
+    ]
+    could = [block.loc[block["arm"] != "base", "detectable"].median() for block in blocks.values()]
+    rows.append((Cell("could have been seen"), *(Cell(f"±{100 * value:.1f}") for value in could)))
+    notes = (
+        f"Percentage points over {reference} on the same problems and seeds, with 95 % intervals. Marked *: the interval "
+        f"excludes a tie. By chance alone about {0.05 * len(frame):.0f} of these {len(frame)} intervals would.",
+        "Last line: the smallest true difference that this table would have shown with 80 % power, "
+        "(z(.975) + z(.80)) · half-width / z(.975), for the median trained arm.",
+        *_seed_notes(frame),
+        *limits(frames),
+    )
+    return Display(f"Differences to {reference}", header, tuple(rows), notes)
+
+
+def difficulty(frames: Frames) -> Display:
+    """Accuracy on routine and on hard prompts."""
+    frame = frames["difficulty"].rename(columns={"prompts": "column"})
+    blocks = _columns(frame)
+    header = ("arm", *(_TITLES.get(name, name) for name in blocks))
+    rows = [(Cell(first["label"]), *(_entry(_row(block, arm)) for block in blocks.values())) for arm, first in _arms(frame)]
+    rows.append((Cell("problems"), *(Cell(str(block["problems"].iloc[0])) for block in blocks.values())))
+    notes = (
+        "Percent correct on problems in distribution, with 95 % intervals; macro average over the families that have such "
+        "problems.",
+        "The last columns sort problems by the base's own samples, so the base has 0 and 100 there by construction, and a "
+        "model that is no better than the base would lie between.",
+        *limits(frames),
+    )
+    return Display("Routine and hard prompts", header, tuple(rows), notes)
+
+
+def regime(frames: Frames) -> Display:
+    """The base on the training mixture."""
+    frame = frames["regime"]
+    k = int(frame["samples"].iloc[0])
+    statistics = list(dict.fromkeys(frame["statistic"]))
+    header = ("training prompts", "problems", *(_statistic(name, k) for name in statistics))
+    rows = []
+    for prompts, block in frame.groupby("prompts", sort=False):
+        by_name = block.set_index("statistic")
+        rows.append((Cell(str(prompts)), Cell(str(block["problems"].iloc[0])), *(_entry(by_name.loc[name]) for name in statistics)))
+    asked = frame[frame["prompts"] == "all"].set_index("statistic")
+    rows.append((Cell("wanted"), Cell(""), *(Cell(_wanted(asked.loc[name])) for name in statistics)))
+    rows.append((Cell("met"), Cell(""), *(Cell(_text(asked.loc[name]["met"])) for name in statistics)))
+    notes = (f"Percent, with 95 % intervals over prompts: the base sampled {k} times on training prompts, as training samples.",)
+    return Display("The base on the training mixture", header, tuple(rows), notes)
+
+
+def consumed(frames: Frames) -> Display:
+    """What a run took."""
+    frame = frames["consumed"]
+    keys = list(frame.columns[3:])
+    header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
+    rows = [(Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(f"{row[key]:,.0f}") for key in keys)) for _, row in frame.iterrows()]
+    notes = ("Of one run: means over the seeds of an arm. Trained tokens are those that a gradient was computed for.",)
+    return Display("What a run consumed", header, tuple(rows), notes)
+
+
+def verdicts(frames: Frames) -> Display:
+    """Rates of the verdicts."""
+    frame = frames["verdicts"]
+    keys = list(frame.columns[3:-2])
+    header = ("arm", "problems", *(_TITLES.get(key, key) for key in keys), "response tokens", "samples")
+    rows = [
+        (
+            Cell(row["label"]),
+            Cell("in distribution" if row["scope"] == "in_distribution" else "out of distribution"),
+            *(Cell(f"{100 * row[key]:.1f}") for key in keys),
+            Cell(f"{row['response_tokens']:.1f}"),
+            Cell(f"{row['samples']:,}"),
+        )
+        for _, row in frame.iterrows()
+    ]
+    notes = (
+        "Percent of all samples, each sample counting once (the main table gives each family the same weight). Truncated: "
+        "the budget ended before the answer. Response tokens: mean.",
+        *limits(frames),
+    )
+    return Display("Verdicts", header, tuple(rows), notes, names=2)
+
+
+def masks(frames: Frames) -> Display:
+    """What the score gate did."""
+    frame = frames["masks"]
+    keys = list(frame.columns[3:])
+    header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
+    rows = [
+        (Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(_mask(key, row[key])) for key in keys)) for _, row in frame.iterrows()
+    ]
+    note = "Means over steps, then over seeds, of the arms that weigh rows by a score. Shares are of rows in groups with both signs."
+    return Display("The score gate", header, tuple(rows), (note,) if rows else ("No arm of this experiment has a score gate.",))
+
+
+TABLES: dict[str, Callable[[Frames], Display]] = {
+    "main": main,
+    "differences": differences,
+    "difficulty": difficulty,
+    "regime": regime,
+    "consumed": consumed,
+    "verdicts": verdicts,
+    "masks": masks,
+}
+
+
+def timing(frame: pd.DataFrame) -> Display:
+    """Seconds of a run; apart from the tables, since they differ from run to run."""
+    keys = list(frame.columns[3:])
+    header = ("arm", "seeds", *(f"{key}, s" for key in keys))
+    rows = [(Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(f"{row[key]:,.1f}") for key in keys)) for _, row in frame.iterrows()]
+    return Display("Seconds of a run", header, tuple(rows), ("Means over the seeds of an arm, while other jobs may have run beside it.",))
+
+
+def limits(frames: Frames) -> tuple[str, ...]:
+    """Sentences on what the evaluation leaves out; none where it leaves out nothing."""
+    entries = frames["main"].drop_duplicates("column")
+    cut = [f"{row['column']} ({row['limited']})" for _, row in entries.iterrows() if _text(row["limited"]).startswith("first")]
+    lacking = [
+        f"{row['column']} ({row['missing']})" for _, row in entries.iterrows() if row["missing"] and row["column"] not in ("in_distribution", "out_of_distribution")
+    ]
+    notes = []
+    if cut:
+        notes.append(f"Limited evaluation, no benchmark score: {', '.join(cut)}.")
+    if lacking:
+        notes.append(f"† Problems left out because some run lacks them: {', '.join(lacking)}.")
+    return tuple(notes)
+
+
+def markdown(shown: Display) -> str:
+    """Render as a Markdown table under its title."""
+
+    def text(cell: Cell) -> str:
+        value = f"**{cell.text}**" if cell.bold else cell.text
+        return f"{value} {cell.detail}".strip().replace("|", "\\|")
+
+    aligned = ["left"] * shown.names + ["right"] * (len(shown.header) - shown.names)
+    rows = [[text(cell) for cell in row] for row in shown.rows]
+    body = tabulate(rows, [title.replace("|", "\\|") for title in shown.header], tablefmt="pipe", colalign=aligned, disable_numparse=True) if rows else ""
+    return "\n\n".join(part for part in (f"**{shown.title}**", body, *shown.notes) if part) + "\n"
+
+
+def latex(shown: Display, label: str) -> str:
+    """Render as a LaTeX table; it needs the packages booktabs and graphicx."""
+
+    def text(cell: Cell) -> str:
+        value = rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text)
+        return rf"{value} {{\scriptsize {_tex(cell.detail)}}}" if cell.detail else value
+
+    notes = " ".join(_tex(note) for note in shown.notes)
+    align = "l" * shown.names + "r" * (len(shown.header) - shown.names)
+    lines = [
+        r"\begin{table*}[t]",
+        r"\centering",
+        rf"\caption{{{_tex(shown.title)}. {notes}}}",
+        rf"\label{{{label}}}",
+        r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        " & ".join(_tex(title) for title in shown.header) + r" \\",
+        r"\midrule",
+        *(" & ".join(text(cell) for cell in row) + r" \\" for row in shown.rows),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",  # a row that begins with a bracket would be read as an option of the line break before it
+    "−": "$-$",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "≥": r"$\geq$",
+    "→": r"$\to$",
+    "λ": r"$\lambda$",
+    "Σ": r"$\Sigma$",
+    "δ": r"$\delta$",
+    "γ": r"$\gamma$",
+    "∞": r"$\infty$",
+    "†": r"$\dagger$",
+    "*": r"$^{*}$",
+}
+
+
+def _tex(text: str) -> str:
+    return re.sub("[" + re.escape("".join(_TEX)) + "]", lambda match: _TEX[match.group()], text)
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {str(name): block for name, block in frame.groupby("column", sort=False)}
+
+
+def _arms(frame: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+    return [(row["arm"], row) for _, row in frame.drop_duplicates("arm").iterrows()]
+
+
+def _row(block: pd.DataFrame, arm: str) -> pd.Series:
+    return block[block["arm"] == arm].iloc[0]
+
+
+def heading(block: pd.DataFrame) -> str:
+    first = block.iloc[0]
+    mark = " †" if first["missing"] else ""
+    limited = f" ({first['limited']})" if _text(first["limited"]) else ""
+    return _TITLES.get(first["column"], first["column"]) + limited + mark
+
+
+def _entry(row: Any, bold: bool = False) -> Cell:
+    return Cell(f"{100 * row['mean']:.1f}", f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]", bool(bold))
+
+
+def _versus(row: Any) -> Cell:
+    mark = " *" if row["told_apart"] else ""
+    return Cell(signed(row["difference"]) + mark, f"[{signed(row['difference_low'])}, {signed(row['difference_high'])}]")
+
+
+def signed(share: float) -> str:
+    """Percentage points with a sign and one decimal: 0.0123 -> +1.2."""
+    text = f"{100 * share:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def _seed_notes(frame: pd.DataFrame) -> list[str]:
+    seeds = frame.loc[frame["arm"] != "base", "seeds"]
+    if seeds.max() < 2:
+        return [
+            "One seed an arm: the intervals know of problems and samples only, not of what another training run would give, "
+            "so nothing is marked."
+        ]
+    if seeds.min() < 5:
+        return [
+            f"{seeds.min()} seeds say little about the spread between seeds, and resampling them would understate it: the "
+            "spread is pooled over all trained arms (an arm that spreads more keeps its own) and drawn from Student's t."
+        ]
+    return []
+
+
+def _statistic(name: str, k: int) -> str:
+    if name.startswith("pass_at_"):
+        return name.replace("pass_at_", "pass@")
+    return {"none_right": f"0 of {k} right", "nearly_all_right": f"{k - 1} or {k} of {k} right"}.get(name, name)
+
+
+def _wanted(row: Any) -> str:
+    if pd.isna(row["wanted_low"]):
+        return ""
+    low, high = 100 * row["wanted_low"], 100 * row["wanted_high"]
+    return f"{low:.0f} to {high:.0f}" if high < 100 else f"at least {low:.0f}"
+
+
+def _mask(key: str, value: float) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.2f}".replace("-", "−") if key in _PLAIN_MASKS else f"{100 * value:.1f}"
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)

@@ -1,0 +1,164 @@
+"""A results folder as an experiment leaves it, with invented models: what the tests of tables and pages read."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dagrpo.seeds import generator
+
+FAMILIES = {"sums": 0.0, "products": -0.5, "gcd_of_two": -1.0, "sorting": 0.4, "counting": 0.2}
+OUTSIDE = ("sorting", "counting")
+ARMS = {
+    "sft": ("sft", "SFT", 0.5),
+    "grpo": ("grpo", "GRPO", 0.6),
+    "dagrpo_no_anchors": ("dagrpo", "DaGRPO w/o anchors", 0.7),
+    "dagrpo": ("dagrpo", "DaGRPO", 0.8),
+    "random_reward": ("random_reward", "Random reward & co", -0.8),
+}
+SPEC = {"samples": 4, "temperature": 0.6}
+
+
+def write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data))
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def experiment(seeds: tuple[int, ...], arms: dict[str, tuple[str, str, float]]) -> dict[str, Any]:
+    """A resolved experiment with the given arms: method, label, gain over the base in logits."""
+    return {
+        "name": "toy",
+        "title": "A toy experiment",
+        "problems": {"kind": "mini"},
+        "base": {"kind": "mini"},
+        "train": {
+            "steps": 30,
+            "prompts": 8,
+            "group_size": 8,
+            "max_new_tokens": 60,
+            "rl": {"lr": 1e-4},
+            "sft": {"lr": 1e-4},
+            "sft_steps": 30,
+        },
+        "arms": {name: {"method": method, "label": label} for name, (method, label, _) in arms.items()},
+        "seeds": list(seeds),
+        "evaluation": {
+            "samples": 4,
+            "max_new_tokens": 60,
+            "bootstrap": 200,
+            "out_of_distribution": list(OUTSIDE),
+            "reference": "grpo",
+        },
+    }
+
+
+def make_tree(
+    results: Path,
+    seeds: tuple[int, ...] = (0, 1),
+    problems: int = 20,
+    samples: int = 4,
+    arms: dict[str, tuple[str, str, float]] | None = None,
+    families: dict[str, float] | None = None,
+    outside: tuple[str, ...] = OUTSIDE,
+    levels: bool = True,
+    limited: dict[str, list[int]] | None = None,
+    bootstrap: int = 200,
+) -> Path:
+    """Write samples, metrics, timings, cards and the spec of an experiment; accuracy follows a logistic model."""
+    arms, families = arms or ARMS, families or FAMILIES
+    settings = experiment(seeds, arms)
+    settings["evaluation"] |= {"bootstrap": bootstrap, "samples": samples, "out_of_distribution": list(outside)}
+    write_json(results / "specs" / "report.json", settings)
+    draws = generator("tree")
+    bank = [
+        (f"{family}-{number}", family, number % 4 if levels else None, easy - 0.9 * (number % 4) + draws.normal())
+        for family, easy in families.items()
+        for number in range(problems)
+    ]
+    runs = [("base", 0, 0.0), *((arm, seed, gain) for arm, (_, _, gain) in arms.items() for seed in seeds)]
+    for arm, seed, gain in runs:
+        luck = generator("luck", arm, seed).normal(0, 0.1)
+        path = results / "samples" / arm / f"seed{seed}.jsonl"
+        write_lines(path, sample_rows(bank, gain + luck, samples, arm, seed))
+        write_json(path.with_suffix(".meta.json"), {"spec": SPEC, "model_fingerprint": f"{arm} {seed}", "limited": limited or {}})
+    mixture = [(f"train-{number}", "sums", number % 4 if levels else None, 1.2 - 1.3 * (number % 4)) for number in range(60)]
+    write_lines(results / "samples" / "profile.jsonl", sample_rows(mixture, 0.0, 8, "profile", 0))
+    for arm, seed, gain in runs[1:]:
+        write_run(results / "runs" / arm / f"seed{seed}", arm, seed, gain, arms[arm][0], arms[arm][1])
+    return results
+
+
+def sample_rows(bank: list[tuple[str, str, int | None, float]], shift: float, count: int, arm: str, seed: int) -> list[dict[str, Any]]:
+    """Graded samples of one checkpoint."""
+    draws = generator("samples", arm, seed)
+    rows = []
+    for name, family, level, easy in bank:
+        for sample in range(count):
+            correct = draws.random() < 1 / (1 + np.exp(-easy - shift))
+            verdict = "correct" if correct else ("wrong", "no_answer", "truncated")[int(draws.choice(3, p=[0.8, 0.15, 0.05]))]
+            rows.append(
+                {
+                    "problem_id": name,
+                    "family": family,
+                    "level": level,
+                    "problem_hash": sha256(name.encode()).hexdigest(),
+                    "prompt_hash": sha256(b"prompt" + name.encode()).hexdigest(),
+                    "sample": sample,
+                    "seed": seed,
+                    "text": "1+1=2;A2",
+                    "tokens": int(5 + draws.poisson(8)),
+                    "finish": "length" if verdict == "truncated" else "stop",
+                    "verdict": verdict,
+                    "extracted": "2",
+                    "rule": "marker",
+                    "judges": {},
+                }
+            )
+    return rows
+
+
+def write_run(folder: Path, arm: str, seed: int, gain: float, method: str, label: str, steps: int = 30) -> None:
+    """Metrics, timings and card of one training run."""
+    draws = generator("metrics", arm, seed)
+    metrics, timings = [], []
+    for step in range(steps):
+        row: dict[str, Any] = {"step": step, "phase": "sft" if method == "sft" else "rl", "loss": float(draws.normal()), "trained_tokens": 700}
+        row["grad_norm"] = float(np.exp(draws.normal(-1, 0.4)))
+        if method != "sft":
+            row |= {
+                "reward": float(0.4 + gain * step / steps / 5 + draws.normal(0, 0.05)),
+                "response_tokens": float(8 + gain * step / 5 + draws.normal(0, 0.5)),
+                "entropy": float(0.6 - 0.01 * step + draws.normal(0, 0.02)),
+                "samples": 64,
+            }
+        if method == "dagrpo":
+            row |= {"masked_share": float(draws.uniform(0.1, 0.4)), "mask/keep_pos": 0.7, "mask/keep_neg": 0.8, "sum_lambda_A": -0.1}
+            row |= {"mask/empty_groups": 0.1, "mask/one_sided_groups": 0.05, "score/missing": 0.0}
+        metrics.append(row)
+        timings.append({"step": step, "phase": row["phase"], "rollout": 0.2, "score": 0.01, "update": float(draws.uniform(0.1, 0.2))})
+    write_lines(folder / "metrics.jsonl", metrics)
+    write_lines(folder / "timings.jsonl", timings)
+    write_json(
+        folder / "run.json",
+        {
+            "arm": arm,
+            "method": method,
+            "label": label,
+            "seed": seed,
+            "options": {"delta": 3.0} if method == "dagrpo" else {},
+            "spec": {},
+            "base_fingerprint": "base 0",
+            "model_fingerprint": f"{arm} {seed}",
+            "consumed": {"samples": 64 * steps, "prompt_tokens": 9000, "response_tokens_total": 20000, "anchors": 0, "optimiser_steps": steps},
+            "versions": {"python": "3.11.0", "torch": "2.13.0"},
+            "hardware": {"device": "cpu", "processor": "an invented one", "cores": 2},
+            "code_hash": "c0de" * 16,
+        },
+    )

@@ -1,0 +1,158 @@
+"""Every registered method trains on the miniature, whatever the micro-batches, and says what it did."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dagrpo.algorithm import methods
+from dagrpo.config import Optimizer
+from dagrpo.errors import UserError
+from dagrpo.problems.store import read_problems, write_problems
+from dagrpo.trainer.collect import problems_of_step
+from dagrpo.trainer.loop import train
+from dagrpo.trainer.optimizer import learning_rate
+from tests.miniature import guessing_base, spec, tiny_base
+
+OF_EVERY_STEP = {"step", "phase", "loss", "grad_norm", "lr", "trained_tokens", "optimiser_steps"}
+OF_RL_STEPS = {
+    "reward", "accuracy", "response_tokens", "truncated_share", "mixed_groups", "samples", "prompt_tokens",
+    "response_tokens_total", "entropy",
+}  # fmt: skip
+OF_GATED_STEPS = {"masked_share", "sum_lambda_A", "mask/keep_pos", "mask/keep_neg", "mask/empty_groups", "mask/one_sided_groups"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return guessing_base(tmp_path_factory.mktemp("guessing"))
+
+
+@pytest.fixture(scope="module")
+def base(made: tuple[Path, Path]) -> Path:
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def problems(made: tuple[Path, Path]) -> Path:
+    return made[1]
+
+
+def _metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", methods())
+def test_every_method_trains_and_reports(base: Path, problems: Path, tmp_path: Path, name: str) -> None:
+    job = spec(name, steps=2, sft_steps=2)
+    train(job, 0, base, problems, tmp_path / "out", tmp_path / "state")
+    rows = _metrics(tmp_path / "out")
+    phases = [phase.kind for phase in methods()[name].algorithm({}, "options").phases]
+    assert [row["phase"] for row in rows] == [kind for kind in phases for _ in range(2)]
+    assert [row["step"] for row in rows] == list(range(len(rows)))
+    for row in rows:
+        assert row.keys() >= OF_EVERY_STEP
+        if row["phase"] == "rl":
+            assert row.keys() >= OF_RL_STEPS
+        assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+    for phase, row in zip(methods()[name].algorithm({}, "options").phases, rows[::2], strict=True):
+        assert not phase.recipe.weight or row.keys() >= OF_GATED_STEPS | {"score/missing"}
+        assert not phase.recipe.anchors or row.keys() >= {"anchors", "anchor/kept", "anchor/rejected"}
+    card = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert card["consumed"]["samples"] == sum(row.get("samples", 0) for row in rows)
+    assert card["model_fingerprint"] != card["base_fingerprint"]
+    timings = [json.loads(line) for line in (tmp_path / "out" / "timings.jsonl").read_text().splitlines()]
+    assert [row.keys() >= {"step", "rollout", "score", "update"} for row in timings] == [True] * len(rows)
+
+
+@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize(("micro_tokens", "rollout_rows"), [(64, 16), (512, 5), (100_000, 1000)])
+def test_micro_batches_and_decoding_batches_do_not_change_the_weights(
+    base: Path, problems: Path, tmp_path: Path, name: str, micro_tokens: int, rollout_rows: int
+) -> None:
+    """Plain SGD would show it at 1e-6; after Adam's division the first step turns rounding into steps of up to lr
+    for weights without a real gradient, so the loss and the gradient norm of the first step are compared."""
+    common = {"steps": 1, "sft_steps": 1}
+    train(spec(name, **common), 0, base, problems, tmp_path / "a", tmp_path / "state-a")
+    train(spec(name, **common, micro_tokens=micro_tokens, rollout_rows=rollout_rows), 0, base, problems, tmp_path / "b", tmp_path / "state-b")
+    one, other = _metrics(tmp_path / "a")[0], _metrics(tmp_path / "b")[0]
+    assert one["trained_tokens"] == other["trained_tokens"] > 0
+    assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+    assert one["loss"] == pytest.approx(other["loss"], rel=1e-5, abs=1e-8)
+
+
+def test_the_schooled_base_guesses(base: Path, problems: Path, tmp_path: Path) -> None:
+    """The fixture is what the other tests take it for: it has learned to answer, and is right about half the time."""
+    train(spec("grpo", steps=4, rl={"lr": 1e-9}), 0, base, problems, tmp_path / "out", tmp_path / "state")
+    rows = _metrics(tmp_path / "out")
+    assert 0.2 < sum(row["accuracy"] for row in rows) / len(rows) < 0.8
+    assert all(row["mixed_groups"] > 0 for row in rows)
+
+
+def test_reinforcement_raises_the_reward(base: Path, problems: Path, tmp_path: Path) -> None:
+    """Only "A1" is right for the problems that are kept, and the policy finds out."""
+    easy = [problem for problem in read_problems(problems) if problem.answer == "1"]
+    write_problems(tmp_path / "easy.jsonl", easy)
+    train(spec("grpo", steps=30, prompts=8, rl={"lr": 5e-3}), 0, base, tmp_path / "easy.jsonl", tmp_path / "out", tmp_path / "state")
+    rewards = [row["reward"] for row in _metrics(tmp_path / "out")]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2
+
+
+def test_several_updates_share_the_prompts_of_a_step(base: Path, problems: Path, tmp_path: Path) -> None:
+    train(spec("random_reward", steps=2, updates=2), 0, base, problems, tmp_path / "out", tmp_path / "state")
+    rows = _metrics(tmp_path / "out")
+    assert [row["optimiser_steps"] for row in rows] == [2, 2]
+    # the second update is off-policy by one step, so its ratio is not one and the loss not that of a baseline
+    assert rows[0]["loss"] != pytest.approx(0.0, abs=1e-9)
+
+
+def test_masked_rows_cost_nothing(base: Path, problems: Path, tmp_path: Path) -> None:
+    tokens = {}
+    for delta in (-math.inf, 9.5):
+        train(spec("dagrpo", {"delta": delta}, steps=1), 0, base, problems, tmp_path / str(delta), tmp_path / "state")
+        tokens[delta] = _metrics(tmp_path / str(delta))[0]["trained_tokens"]
+    assert tokens[-math.inf] > 0
+    assert tokens[9.5] == 0
+
+
+def test_a_step_without_any_gradient_leaves_the_weights(base: Path, problems: Path, tmp_path: Path) -> None:
+    random_base = tiny_base(tmp_path / "base")
+    train(spec("grpo", steps=1), 0, random_base, problems, tmp_path / "out", tmp_path / "state")
+    assert _metrics(tmp_path / "out")[0]["mixed_groups"] == 0  # a random base solves nothing
+    before, after = load_file(random_base / "model.safetensors"), load_file(tmp_path / "out" / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_anchor_longer_than_the_budget_is_named(base: Path, problems: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"anchor of problem .* has \d+ tokens.*max_new_tokens is 2"):
+        train(spec("luffy", max_new_tokens=2), 0, base, problems, tmp_path / "out", tmp_path / "state")
+
+
+def test_demonstrations_are_needed_by_methods_that_read_them(base: Path, problems: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    write_problems(tmp_path / "bare.jsonl", [replace(problem, solution=None) for problem in read_problems(problems)])
+    with pytest.raises(UserError, match="needs demonstrations"):
+        train(spec("sft"), 0, base, tmp_path / "bare.jsonl", tmp_path / "out", tmp_path / "state")
+
+
+def test_too_few_problems_are_refused(base: Path, problems: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="40 training problems are fewer than the 41"):
+        train(spec("grpo", prompts=41), 0, base, problems, tmp_path / "out", tmp_path / "state")
+
+
+def test_an_epoch_visits_each_problem_once(problems: Path) -> None:
+    rows = read_problems(problems)
+    first = [problem.id for step in range(10) for problem in problems_of_step(rows, 4, step, seed=0)]
+    second = [problem.id for step in range(10, 20) for problem in problems_of_step(rows, 4, step, seed=0)]
+    assert sorted(first) == sorted(second) == sorted(problem.id for problem in rows)
+    assert first != second
+
+
+def test_learning_rate_schedule() -> None:
+    cosine = Optimizer(lr=1.0, warmup=0.2, schedule="cosine")
+    assert [learning_rate(cosine, step, 10) for step in (0, 1, 2, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
+    assert learning_rate(Optimizer(lr=0.3), 7, 10) == 0.3
