@@ -7,6 +7,7 @@ Paper: the baseline "RL w/ SFT Loss" of LUFFY, arXiv 2504.14945, as its released
     loss = -(1 / (N L_max)) Σ_i A_i Σ_t ρ_it  -  c Σ log π(demonstration) / #tokens of the demonstrations
 
 N counts the policy's rows. Defaults, LUFFY's: one of the group's rows is the demonstration, c = 1, no clip, no KL.
+A demonstration that the verifier rejects is left out.
 """
 
 from pydantic import Field

@@ -20,7 +20,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 class Strict(BaseModel):
     """Immutable, and closed: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class MiniProblems(Strict):

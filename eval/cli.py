@@ -37,3 +37,21 @@ def report(results: Results, spec: Spec = None, out: Out = None) -> None:
     from eval.report import write_report
 
     write_report(open_runs(results, spec), out or results / "report.html")
+
+
+@app.command()
+def evaluate(
+    spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
+    model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
+    problems: Annotated[Path, typer.Option(help="Problems, one JSON object a line.")],
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")],
+    out: Annotated[Path, typer.Option(help="File of graded samples.")],
+    state: Annotated[Path, typer.Option(help="Resumable state; deleted when the job is done.")],
+) -> None:
+    """Sample a checkpoint on problems and grade every sample."""
+    from dagrpo import config
+    from dagrpo.signals import stop_flag
+    from eval.sampling import evaluate as run
+
+    with stop_flag() as should_stop:
+        run(config.load(config.EvaluationSpec, spec), model, problems, seed, out, state, should_stop)

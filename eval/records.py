@@ -35,6 +35,12 @@ class Runs:
         """Every training run."""
         return [(arm, seed) for arm in self.experiment.arms for seed in self.experiment.seeds]
 
+    @property
+    def subject(self) -> str | None:
+        """The arm that the page asks about: DaGRPO with the paper's settings, else the last one that is no reference."""
+        others = [arm for arm in self.experiment.arms if arm != self.experiment.evaluation.reference]
+        return "dagrpo" if "dagrpo" in others else others[-1] if others else None
+
     def samples(self, arm: str, seed: int) -> Path:
         return self.results / "samples" / arm / f"seed{seed}.jsonl"
 

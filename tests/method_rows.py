@@ -12,7 +12,7 @@ from torch import Tensor
 import baselines
 import dagrpo.method  # noqa: F401  (registers DaGRPO)
 from dagrpo.algorithm import Recipe, Rows, find_method
-from dagrpo.objectives.advantages import group_advantage
+from dagrpo.trainer.credit import assign_credit
 from dagrpo.trainer.loss import micro_loss, plan
 
 NAN = float("nan")
@@ -53,15 +53,9 @@ def make_rows(
 
 
 def run_slots(recipe: Recipe, rows: Rows) -> Rows:
-    """Fill reward, advantage and weight, in the order of the slots. Scores are hidden unless they are asked for."""
-    rows = replace(rows, reward=recipe.reward(rows))
-    include = torch.ones_like(rows.anchor) if recipe.advantage.over == "union" else ~rows.anchor
-    rows = replace(rows, advantage=group_advantage(rows.reward, rows.group, include, recipe.advantage.scale))
-    if recipe.scores == "never":
-        rows = replace(rows, score=torch.full_like(rows.score, NAN))
-    for weight in recipe.weight:
-        rows = replace(rows, weight=rows.weight * weight(rows))
-    return rows
+    """Fill reward, advantage and weight, as the trainer does. Scores are hidden unless they are asked for."""
+    known = rows.score
+    return assign_credit(recipe, replace(rows, score=torch.full_like(known, NAN)), lambda asked: torch.where(asked, known, NAN))
 
 
 def select(rows: Rows, index: Tensor) -> Rows:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from method_rows import LogpOfRow, make_rows, recipe, recipe_loss, run_slots, select
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dagrpo.algorithm import Recipe, Rows, Tokens
+from tests.method_rows import LogpOfRow, make_rows, recipe, recipe_loss, run_slots, select
 
 MINUS_INFINITY = float("-inf")
 BUDGET = 8

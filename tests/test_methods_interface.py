@@ -10,13 +10,13 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from method_rows import NAN, make_rows, recipe_loss, run_slots, select
 from torch import Tensor
 
 from dagrpo.algorithm import Algorithm, Method, Phase, Recipe, Rows, find_method, methods
 from dagrpo.config import TrainSpec, load
 from dagrpo.errors import UserError
 from dagrpo.objectives.aggregation import Aggregate
+from tests.method_rows import NAN, make_rows, recipe_loss, run_slots, select
 
 BUDGET = 6
 METHODS = methods()

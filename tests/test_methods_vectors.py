@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from method_rows import NAN, make_rows, recipe, recipe_loss, run_slots
 
 from baselines import grpo, luffy, rl_with_sft_loss, sft
 from dagrpo import method
 from dagrpo.algorithm import Recipe, Rows, find_method
 from dagrpo.objectives.token_losses import shaped
+from tests.method_rows import NAN, make_rows, recipe, recipe_loss, run_slots
 
 BUDGET = 5
 OLD = [[-0.5, -0.2, -1.0], [-0.3, -0.7], [-1.2, -0.1, -0.6, -0.3], [-0.4, -0.4, -0.4]]

@@ -19,13 +19,22 @@ from dagrpo.scorers.step_checker import prefix_score
 PROBLEM = Problem("p", "f", "What is 3 times 4, plus 5?", "17", solution="3 × 4 = 12, then 12 + 5 = 17.")
 
 
-def overlap(response: str, verdict: Verdict = Verdict.CORRECT, finished: bool = True, problem: Problem = PROBLEM) -> float:
-    return make_scorer(ScorerSpec(kind="reference_overlap")).score([ScoreRequest(problem, response, verdict, finished)])[0]
+def overlap(
+    response: str, verdict: Verdict = Verdict.CORRECT, finished: bool = True, problem: Problem = PROBLEM
+) -> float:
+    return make_scorer(ScorerSpec(kind="reference_overlap")).score(
+        [ScoreRequest(problem, response, verdict, finished)]
+    )[0]
 
 
 @pytest.mark.parametrize(
     ("parts", "score", "ten"),
-    [((1, 0.8, 0.6, 1), 0.83, 8.47), ((0, 0.7, 0.5, 1), 0.47, 5.23), ((0, 0.8, 0.6, 1), 0.53, 5.77), ((0, 0.2, 0.1, 0), 0.095, 1.855)],
+    [
+        ((1, 0.8, 0.6, 1), 0.83, 8.47),
+        ((0, 0.7, 0.5, 1), 0.47, 5.23),
+        ((0, 0.8, 0.6, 1), 0.53, 5.77),
+        ((0, 0.2, 0.1, 0), 0.095, 1.855),
+    ],
 )
 def test_overlap_weights(parts: tuple[float, float, float, float], score: float, ten: float) -> None:
     assert combine(*parts) == pytest.approx(score, abs=1e-12)
@@ -71,7 +80,14 @@ def test_overlap_takes_long_texts_in_its_stride() -> None:
 
 @pytest.mark.parametrize(
     ("flags", "total", "score"),
-    [([1, 1, 0, 1], 4, 0.5), ([], 3, 0.0), ([1, 1], 2, 1.0), ([1, 1], 4, 0.5), ([0, 1, 1], 3, 0.0), ([1, 0, 0, 0, 0], 5, 0.2)],
+    [
+        ([1, 1, 0, 1], 4, 0.5),
+        ([], 3, 0.0),
+        ([1, 1], 2, 1.0),
+        ([1, 1], 4, 0.5),
+        ([0, 1, 1], 3, 0.0),
+        ([1, 0, 0, 0, 0], 5, 0.2),
+    ],
 )
 def test_prefix_score(flags: list[bool], total: int, score: float) -> None:
     assert prefix_score(flags, total) == score
@@ -90,7 +106,9 @@ def test_step_checker_on_the_miniature() -> None:
     problems = mini.generate(MiniProblems(train=60, evaluation=2))["train"]
     for problem in problems:
         solution = problem.solution or ""
-        sound, sloppy, empty = (ScoreRequest(problem, text, Verdict.WRONG, True) for text in (solution, "9=8;" + solution, ""))
+        sound, sloppy, empty = (
+            ScoreRequest(problem, text, Verdict.WRONG, True) for text in (solution, "9=8;" + solution, "")
+        )
         assert scorer.score([sound, sloppy, empty]) == [1.0, 0.0, 0.0]
 
 

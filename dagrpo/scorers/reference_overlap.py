@@ -9,6 +9,7 @@ from dagrpo.records import Verdict
 from dagrpo.scorers.request import ScoreRequest
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
+_OPERATOR = re.compile(r"([-+*/^=<>()])")
 _REWRITES = (
     (re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!,;: ()\[\]]|[$&~]"), ""),
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])|[×·⋅]"), "*"),
@@ -17,7 +18,6 @@ _REWRITES = (
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\(?:boxed|text|mathrm)(?![a-zA-Z])|[{}]"), ""),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"[^\S\n]*([-+*/^=<>()])[^\S\n]*"), r"\1"),
 )
 
 
@@ -56,6 +56,8 @@ def atoms(text: str) -> frozenset[str]:
     """Collect the numbers of a text and its equations ``lhs=rhs`` (each link of a chain), written in one way."""
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    # Spaces go by splitting: a pattern of spaces around an operator is quadratic in a long run of them.
+    text = "".join(part.strip(" \t") for part in _OPERATOR.split(text))
     text = _NUMBER.sub(lambda match: _normal(match[0]), text)
     found = set(_NUMBER.findall(text))
     for piece in re.split(r"[\s;,]+", text):

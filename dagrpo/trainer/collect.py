@@ -12,12 +12,12 @@ from dagrpo import seeds
 from dagrpo.algorithm import Recipe, Rows
 from dagrpo.config import PromptSpec, Train
 from dagrpo.errors import UserError
-from dagrpo.objectives.advantages import group_advantage
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.prompts import encode_anchor, render
 from dagrpo.records import Group, Problem, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import Scorer, ScoreRequest, to_ten
+from dagrpo.trainer.credit import assign_credit
 from dagrpo.verify import Verifier
 
 
@@ -66,18 +66,24 @@ class Collector:
         self.train, self.prompt, self.seed = train, prompt, seed
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._anchors: dict[str, Rollout] = {}
+        self._anchor_verdicts: dict[str, Verdict] = {}
 
-    def check_demonstrations(self) -> None:
-        """Encode every demonstration once. Raises :class:`UserError` if there is none, or one exceeds the budget."""
-        if not self.demonstrated:
-            raise UserError("this method needs demonstrations, and no training problem has a solution; choose another train file")
-        for problem in self.demonstrated:
-            self._anchor(problem)
+    def prepare_demonstrations(self) -> None:
+        """Encode and verify every demonstration once, for none is trusted.
+
+        Raises:
+            UserError: there is no demonstration that the verifier accepts, or one exceeds the budget.
+        """
+        groups = [Group(problem, (), (self._anchor(problem),)) for problem in self.demonstrated]
+        self._anchor_verdicts = dict(zip((problem.id for problem in self.demonstrated), self._grade(groups), strict=True))
+        self.accepted = [problem for problem in self.demonstrated if self._anchor_verdicts[problem.id] is Verdict.CORRECT]
+        if not self.accepted:
+            raise UserError("this method needs demonstrations, and no training problem has one that the verifier accepts; choose another train file")
 
     def demonstrations(self, step: int) -> Step:
-        """Rows of an SFT step: demonstrations only, each its own group."""
+        """Rows of an SFT step: accepted demonstrations only, each its own group."""
         started = time.monotonic()
-        chosen = problems_of_step(self.demonstrated, min(self.train.sft_rows, len(self.demonstrated)), step, self.seed)
+        chosen = problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
         groups = [Group(problem, self._prompt(problem), (self._anchor(problem),)) for problem in chosen]
         rows = _columns(groups, [Verdict.CORRECT] * len(groups), self.seed, step)
         return Step(tuple(groups), rows, 0, time.monotonic() - started, 0.0)
@@ -100,13 +106,7 @@ class Collector:
         if recipe.anchors is not None:
             groups, verdicts, rejected = self._with_anchors(groups, verdicts, recipe)
         rows = _columns(groups, verdicts, self.seed, step)
-        rows = replace(rows, reward=recipe.reward(rows))
-        included = torch.ones_like(rows.anchor) if recipe.advantage.over == "union" else ~rows.anchor
-        rows = replace(rows, advantage=group_advantage(rows.reward, rows.group, included, recipe.advantage.scale))
-        if recipe.scores == "mixed":
-            rows = replace(rows, score=self._scores(groups, verdicts, mixed_rows(rows)))
-        for weight in recipe.weight:
-            rows = replace(rows, weight=rows.weight * weight(rows))
+        rows = assign_credit(recipe, rows, lambda asked: self._scores(groups, verdicts, asked))
         return Step(tuple(groups), rows, rejected, rolled_out - started, time.monotonic() - rolled_out)
 
     def _on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
@@ -116,26 +116,20 @@ class Collector:
     def _with_anchors(
         self, groups: list[Group], verdicts: list[Verdict], recipe: Recipe
     ) -> tuple[list[Group], list[Verdict], int]:
-        assert recipe.anchors is not None
-        wanted = [
-            group.problem.solution is not None
-            and (recipe.anchors.when == "always" or Verdict.CORRECT not in own)
-            for group, own in zip(groups, _split(verdicts, groups), strict=True)
-        ]
-        anchored = [
-            Group(group.problem, group.prompt_tokens, (self._anchor(group.problem),)) for group, want in zip(groups, wanted, strict=True) if want
-        ]
-        verdict_of = dict(zip((group.problem.id for group in anchored), self._grade(anchored), strict=True))
-        rejected = sum(verdict is not Verdict.CORRECT for verdict in verdict_of.values())
+        anchors = recipe.anchors
+        assert anchors is not None
         joined: list[Group] = []
         joined_verdicts: list[Verdict] = []
-        for group, own, want in zip(groups, _split(verdicts, groups), wanted, strict=True):
-            copies = recipe.anchors.count if want else 0
-            if want and recipe.anchors.drop_rejected and verdict_of[group.problem.id] is not Verdict.CORRECT:
-                copies = 0
+        rejected = 0
+        for group, own in zip(groups, _split(verdicts, groups), strict=True):
+            verdict = self._anchor_verdicts.get(group.problem.id)
+            wanted = verdict is not None and (anchors.when == "always" or Verdict.CORRECT not in own)
+            refused = wanted and verdict is not Verdict.CORRECT
+            copies = anchors.count if wanted and not (refused and anchors.drop_rejected) else 0
             extra = (self._anchor(group.problem),) * copies if copies else ()
             joined.append(replace(group, rollouts=(*group.rollouts, *extra)))
-            joined_verdicts += [*own, *[verdict_of[group.problem.id]] * copies] if copies else own
+            joined_verdicts += [*own, *([verdict] * copies if verdict else [])]
+            rejected += refused
         return joined, joined_verdicts, rejected
 
     def _grade(self, groups: Sequence[Group]) -> list[Verdict]:
@@ -164,14 +158,6 @@ class Collector:
             tokens = encode_anchor(problem, self.policy.tokenizer, self.train.max_new_tokens)
             self._anchors[problem.id] = Rollout(-1, tokens, problem.solution, "stop", "anchor")
         return self._anchors[problem.id]
-
-
-def mixed_rows(rows: Rows) -> Tensor:
-    """Rows of groups that hold advantages of both signs: bool, shape (N,). Only these can be compared by score."""
-    groups = int(rows.group.max()) + 1 if len(rows.group) else 0
-    positive = torch.zeros(groups, dtype=torch.bool).index_put_((rows.group[rows.advantage > 0],), torch.tensor(True))
-    negative = torch.zeros(groups, dtype=torch.bool).index_put_((rows.group[rows.advantage < 0],), torch.tensor(True))
-    return (positive & negative)[rows.group]
 
 
 def _split(values: list[Verdict], groups: Sequence[Group]) -> list[list[Verdict]]:

@@ -63,7 +63,7 @@ def train(spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, sta
         scorer = make_scorer(spec.scorer)
         collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed)
         if algorithm.needs_demonstrations:
-            collector.check_demonstrations()
+            collector.prepare_demonstrations()
         run = Run(spec.train, algorithm, policy, reference, collector, state_root, identity, should_stop)
         run.resume()
         run.continue_to_end(f"{spec.arm} seed {seed}")
@@ -77,7 +77,7 @@ def train(spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, sta
         "label": algorithm.label,
         "seed": seed,
         "options": json.loads(method.resolved(spec.options).model_dump_json()),
-        "spec": spec.model_dump(mode="json"),
+        "spec": json.loads(spec.model_dump_json()),
         "base_fingerprint": base_fingerprint,
         "model_fingerprint": fingerprint(policy.model),
         "consumed": consumed(run.state.metrics),

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from dagrpo.algorithm import Recipe
-from dagrpo.trainer.collect import Step, mixed_rows
+from dagrpo.trainer.collect import Step
+from dagrpo.trainer.credit import group_any, mixed_rows
+from dagrpo.trainer.loss import active_rows, plan
 
 
 def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
@@ -17,7 +19,7 @@ def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
         "accuracy": _mean(rows.correct[policy]),
         "response_tokens": _mean(rows.length[policy]),
         "truncated_share": _mean(rows.truncated[policy]),
-        "mixed_groups": _mean(_group_any(mixed_rows(rows), rows.group)),
+        "mixed_groups": _mean(group_any(mixed_rows(rows), rows.group)),
         "samples": len(rollouts),
         "prompt_tokens": sum(len(group.prompt_tokens) for group in step.groups),
         "response_tokens_total": int(rows.length[policy].sum()),
@@ -29,7 +31,7 @@ def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
         figures[f"accuracy/level{level}"] = _mean(rows.correct[policy & (levels == level)])
     if recipe.anchors is not None:
         figures["anchors"] = int(rows.anchor.sum())
-        figures["anchor/kept"] = int((rows.anchor & (rows.weight * rows.advantage != 0)).sum())
+        figures["anchor/kept"] = int((rows.anchor & active_rows(plan(recipe.objective, rows, budget=1))).sum())
         figures["anchor/rejected"] = step.rejected
     if recipe.weight:
         figures |= _gate_metrics(step)
@@ -40,8 +42,8 @@ def _gate_metrics(step: Step) -> dict[str, float]:
     rows = step.rows
     positive, negative, kept = rows.advantage > 0, rows.advantage < 0, rows.weight > 0
     mixed = mixed_rows(rows)
-    groups = _group_any(mixed, rows.group)
-    keeps_positive, keeps_negative = _group_any(positive & kept, rows.group), _group_any(negative & kept, rows.group)
+    groups = group_any(mixed, rows.group)
+    keeps_positive, keeps_negative = group_any(positive & kept, rows.group), group_any(negative & kept, rows.group)
     figures = {
         "masked_share": 1.0 - _mean(kept[mixed]),
         "sum_lambda_A": float((rows.weight * rows.advantage).sum()) / len(step.groups),
@@ -66,11 +68,6 @@ def _score_gaps(score: Tensor, advantage: Tensor, group: Tensor) -> Tensor:
         if len(good) and len(bad):
             gaps.append(good.min() - bad.max())
     return torch.stack(gaps) if gaps else torch.empty(0)
-
-
-def _group_any(flag: Tensor, group: Tensor) -> Tensor:
-    count = int(group.max()) + 1 if len(group) else 0
-    return torch.zeros(count, dtype=torch.bool).index_put_((group[flag],), torch.tensor(True))
 
 
 def _mean(values: Tensor) -> float:

@@ -153,30 +153,44 @@ def _products(rng: np.random.Generator, level: int) -> str | None:
     return _chain(rng, text, value, 1) if shape.count("c") or level == 0 else text
 
 
-def _divisor(rng: np.random.Generator) -> str:
-    common = _number(rng, 1, 12)
-    a, b = rng.choice(LARGEST // common, size=2, replace=False) + 1
+def _divisor(rng: np.random.Generator, steps: int) -> str:
+    """A greatest common divisor that takes the given number of subtractions, built from its end."""
+    a = b = 1
+    for _ in range(steps):
+        a, b = (a + b, b) if rng.random() < 0.5 else (a, a + b)
+    common = _number(rng, 1, max(1, min(12, LARGEST // max(a, b))))
     return f"gcd({common * a},{common * b})"
 
 
-def _remainder(rng: np.random.Generator) -> str:
-    divisor = _number(rng, 3, 25)
-    return f"{_number(rng, divisor, LARGEST)}%{divisor}"
+def _remainder(rng: np.random.Generator, steps: int) -> str:
+    """A remainder that takes the given number of subtractions."""
+    divisor = _number(rng, 2, max(2, LARGEST // (steps + 1)))
+    return f"{steps * divisor + _number(rng, 0, divisor - 1)}%{divisor}"
 
 
-def _with_tail(one: Callable[[np.random.Generator], str]) -> Draw:
-    """Questions in one procedure: alone or with a term more; at the last level two of them, or one times a number."""
+def _procedure(one: Callable[[np.random.Generator, int], str]) -> Draw:
+    """Questions in one procedure: alone or with a term more; at the last level with a second one, or further terms."""
 
     def question(rng: np.random.Generator, level: int) -> str:
-        text = one(rng)
-        if level == LEVELS[-1]:
-            tail = _pick(rng, ("+one", "-one", "*n+n", "+n-n"))
-            return text + tail.replace("one", one(rng)).replace("n", "{}").format(
-                _number(rng, 2, 9), _number(rng, 1, 30)
-            )
-        return text + _pick(rng, ("", f"+{_number(rng, 1, 30)}", f"-{_number(rng, 1, 9)}"))
+        steps = _number(rng, *_STEPS[level])
+        term, factor = _number(rng, 1, 30), _number(rng, 2, 9)
+        if level < LEVELS[-1]:
+            return one(rng, steps) if steps == 1 or rng.random() < 0.5 else f"{one(rng, steps - 1)}{_sign(rng)}{term}"
+        first = _number(rng, 2, steps - 3)
+        return _pick(
+            rng,
+            (
+                f"{one(rng, first)}{_sign(rng)}{one(rng, steps - 1 - first)}",
+                f"{one(rng, steps - 2)}*{factor}{_sign(rng)}{term}",
+                f"{one(rng, steps - 2)}+{term}-{factor}",
+            ),
+        )
 
     return question
+
+
+def _sign(rng: np.random.Generator) -> str:
+    return "+" if rng.random() < 0.5 else "-"
 
 
 def _equations(rng: np.random.Generator, level: int) -> str | None:
@@ -235,8 +249,8 @@ def _list(name: str, sizes: tuple[tuple[int, int], ...]) -> Draw:
 _DRAWS: dict[str, Draw] = {
     "sums": _sums,
     "products": _products,
-    "divisors": _with_tail(_divisor),
-    "remainders": _with_tail(_remainder),
+    "divisors": _procedure(_divisor),
+    "remainders": _procedure(_remainder),
     "equations": _equations,
     "brackets": _brackets,
     "maximum": _list("max", ((2, 3), (4, 4), (5, 5), (6, 7))),

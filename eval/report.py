@@ -1,0 +1,154 @@
+"""One page for a reader: the question, the answer in words, tables, figures and where every number comes from."""
+
+import base64
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from eval import display
+from eval.records import BASE, Runs, labels, load_cards, read_json
+from eval.tables import INSIDE, OUTSIDE, read_tables
+
+_WHERE = {INSIDE: "in distribution", OUTSIDE: "out of distribution"}
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """An arm in one sentence, its method and the options that it was trained with."""
+
+    label: str
+    sentence: str
+    method: str
+    options: str
+
+
+def write_report(runs: Runs, out: Path) -> None:
+    """Write the page; it needs nothing but itself to be read."""
+    tables, names, cards = read_tables(runs.results / "tables"), labels(runs), load_cards(runs)
+    environment = Environment(loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    settings = runs.experiment.evaluation
+    shown = {name: display.show(name, tables) for name in display.TABLES}
+    page = environment.get_template("report.html.j2").render(
+        title=runs.experiment.title,
+        name=runs.experiment.name,
+        subject=names[runs.subject] if runs.subject else None,
+        reference=names[settings.reference],
+        answers=answers(tables, names, runs.subject, settings.reference),
+        cautions=[*display.limits(tables), *cautions(cards)],
+        ideas=ideas(runs, names, cards),
+        tables={**shown, "timing": display.timing(pd.read_csv(runs.results / "timing.csv"))},
+        figures={path.stem: embedded(path) for path in sorted((runs.results / "figures").glob("*.svg"))},
+        reading={"resamples": settings.bootstrap, "seeds": len(runs.experiment.seeds), "samples": settings.samples},
+        has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
+        machines=machines(cards),
+        runs=run_rows(runs, names, cards),
+        configuration=yaml.safe_dump(runs.experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    )
+    out.write_text(page, encoding="utf-8")
+
+
+def answers(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str], subject: str | None, reference: str) -> list[str]:
+    """Say in words what the differences table says: the question's answer first, never softened."""
+    differences, main = tables["differences"], tables["main"]
+    averages = [column for column in _WHERE if column in set(main["column"])]
+    found = {column: differences[differences["column"] == column].set_index("arm") for column in averages}
+    sentences = []
+    if subject is not None:
+        sentences += [verdict(found[column].loc[subject], names[subject], names[reference], _WHERE[column]) for column in averages]
+    sentences += [_best(main[main["column"] == column], _WHERE[column]) for column in averages]
+    base = found[averages[0]].loc[BASE]
+    sentences.append(
+        f"From the base to {names[reference]}, accuracy {_WHERE[averages[0]]} moved by {display.signed(-base['difference'])} points "
+        f"({_interval(-base['difference_high'], -base['difference_low'])})."
+    )
+    asked = tables["regime"].dropna(subset=["wanted_low"])
+    met = int((asked["met"] == "yes").sum())
+    sentences.append(f"The base meets {met} of the {len(asked)} conditions under which the method's diagnosis of GRPO would apply.")
+    return sentences
+
+
+def verdict(row: Any, subject: str, reference: str, where: str) -> str:
+    """One sentence on a paired difference: better, worse, or not to be told apart."""
+    figures = f"{display.signed(row['difference'])} points {where} ({_interval(row['difference_low'], row['difference_high'])})"
+    if row["told_apart"]:
+        return f"{subject} {'beats' if row['difference'] > 0 else 'does worse than'} {reference} here: {figures}."
+    if row["seeds"] < 2:
+        return f"One training run of each cannot tell {subject} from {reference}: {figures}, and another seed could reverse it."
+    return (
+        f"{subject} and {reference} cannot be told apart here: {figures}; a true difference of about "
+        f"{100 * row['detectable']:.1f} points would have been seen four times in five."
+    )
+
+
+def cautions(cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
+    """What runs of one experiment should share and do not."""
+    shared = {
+        "code_hash": "Runs come from different versions of the code",
+        "base_fingerprint": "Runs start from different base checkpoints",
+        "versions": "Runs were made with different package versions",
+        "hardware": "Runs were made on different hardware",
+    }
+    return [f"{text}; see the run card." for key, text in shared.items() if len({str(card[key]) for card in cards.values()}) > 1]
+
+
+def ideas(runs: Runs, names: Mapping[str, str], cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[Idea]:
+    """Each arm in its method's own words: the first paragraph of the file that defines it."""
+    from dagrpo.algorithm import find_method  # imports torch
+
+    found = [Idea(names[BASE], "The checkpoint that every arm starts from, not trained further.", "", "")]
+    for arm, settings in runs.experiment.arms.items():
+        text = inspect.getdoc(importlib.import_module(find_method(settings.method).module)) or ""
+        options = cards[arm, runs.experiment.seeds[0]]["options"]
+        shown = ", ".join(f"{key} = {value}" for key, value in options.items())
+        found.append(Idea(names[arm], " ".join(text.split("\n\n")[0].split()).replace("``", ""), settings.method, shown))
+    return found
+
+
+def machines(cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Versions and hardware, each different set once."""
+    seen = {str((card["versions"], card["hardware"])): {**card["versions"], **card["hardware"]} for card in cards.values()}
+    return [{key: str(value) for key, value in facts.items()} for facts in seen.values()]
+
+
+def run_rows(runs: Runs, names: Mapping[str, str], cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Hashes that tie each row of the tables to weights, code and stored samples."""
+    rows = []
+    for arm, seeds in runs.seeds.items():
+        for seed in seeds:
+            samples = runs.samples(arm, seed)
+            rows.append(
+                {
+                    "arm": names[arm],
+                    "seed": str(seed),
+                    "weights": read_json(samples.with_suffix(".meta.json"))["model_fingerprint"],
+                    "code": cards[arm, seed]["code_hash"] if arm != BASE else "",
+                    "samples": sha256(samples.read_bytes()).hexdigest(),
+                    "file": str(samples.relative_to(runs.results)),
+                }
+            )
+    return rows
+
+
+def embedded(path: Path) -> str:
+    """A picture as a data address."""
+    return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _best(block: pd.DataFrame, where: str) -> str:
+    top = block.loc[block["mean"].idxmax()]
+    # More than one arm can share the highest mean.
+    leaders = block.loc[block["mean"] == top["mean"], "label"]
+    claim = "better than each other arm by an interval that excludes a tie" if top["best"] else "not told apart from every other arm"
+    return f"The highest average {where} is {100 * top['mean']:.1f} %, of {' and '.join(leaders)}, {claim}."
+
+
+def _interval(low: float, high: float) -> str:
+    return f"95 % interval {display.signed(low)} to {display.signed(high)}"

@@ -1,0 +1,100 @@
+"""The whole job, from problems to report, with everything real but small."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+def experiment(folder: Path, **changes: Any) -> Path:
+    """The miniature at a size of seconds: the same rules and code, too few steps to learn anything."""
+    settings = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())
+    settings["name"] = "tiny"
+    settings["problems"] |= {"train": 60, "evaluation": 4}
+    settings["base"] |= {"width": 16, "layers": 1, "heads": 2, "feedforward": 32, "steps": 30}
+    settings["train"] |= {"steps": 4, "sft_steps": 4, "sft_rows": 8, "prompts": 4, "group_size": 4, "checkpoint_every": 2}
+    settings["evaluation"] |= {"samples": 2, "profile_samples": 2, "profile_problems": 20, "bootstrap": 200}
+    settings["seeds"] = [0, 1]
+    settings["arms"] = {name: settings["arms"][name] for name in ("sft", "grpo", "dagrpo", "random_reward")}
+    folder.mkdir(exist_ok=True)
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings | changes))
+    return path
+
+
+def snakemake(folder: Path, config: Path, *words: str) -> list[str | Path]:
+    return [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--configfile", config, *words]
+
+
+def run(folder: Path, config: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(snakemake(folder, config, *words), capture_output=True, text=True, timeout=400, check=False)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    done = run(folder, experiment(folder), "--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_one_core_and_two_give_the_same_tables(finished: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, experiment(tmp_path), "--cores", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = tmp_path / "results" / "tiny", finished / "results" / "tiny"
+    assert len(contents(one / "tables")) > 5
+    assert contents(one / "tables") == contents(two / "tables")
+    assert contents(one / "samples" / "dagrpo") == contents(two / "samples" / "dagrpo")
+
+
+def test_the_report_stands_alone(finished: Path) -> None:
+    page = (finished / "results" / "tiny" / "report.html").read_text()
+    assert "DaGRPO" in page and "<svg" in page or "data:image" in page
+    for remote in ('src="http', 'href="http://', "url(http", "@import"):
+        assert remote not in page
+
+
+def test_a_second_call_does_nothing(finished: Path) -> None:
+    done = run(finished, finished / "tiny.yaml", "--cores", "2")
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_a_changed_method_runs_alone(finished: Path) -> None:
+    settings = yaml.safe_load((finished / "tiny.yaml").read_text())
+    settings["arms"]["dagrpo"]["options"] = {"delta": 2.0}
+    changed = finished / "changed.yaml"
+    changed.write_text(yaml.safe_dump(settings))
+    done = run(finished, changed, "--cores", "2", "--dry-run")
+    plan = done.stdout + done.stderr
+    assert "train dagrpo, seed 0" in plan and "train dagrpo, seed 1" in plan
+    assert "train grpo" not in plan and "base model" not in plan and "evaluate grpo" not in plan
+
+
+def test_stopped_anywhere_the_next_call_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
+    """SIGTERM to the whole job, as a user's Ctrl-C or a cluster's preemption would, twice; then once to the end."""
+    config = experiment(tmp_path)
+    for seconds in (14, 22):
+        job = subprocess.Popen(
+            snakemake(tmp_path, config, "--cores", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds)
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGINT)
+        job.wait(60)
+    done = run(tmp_path, config, "--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert contents(tmp_path / "results" / "tiny" / "tables") == contents(finished / "results" / "tiny" / "tables")
