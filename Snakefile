@@ -43,7 +43,8 @@ rule all:
 
 
 onsuccess:
-    print(f"The report: results/{EXPERIMENT.name}/report.html")
+    if Path(f"results/{EXPERIMENT.name}/report.html").is_file():
+        print(f"The report: results/{EXPERIMENT.name}/report.html")
 
 
 onerror:

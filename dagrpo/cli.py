@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from dagrpo.signals import interrupt_at_once
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -60,6 +61,17 @@ def train(
 
 
 @app.command()
+def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment (YAML or JSON).")]) -> None:
+    """Check an experiment with the options of all its methods, before anything is spent on it."""
+    from dagrpo import config
+    from dagrpo.algorithm import find_method
+
+    experiment = config.load(config.Experiment, spec)
+    for name, arm in experiment.arms.items():
+        find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")
+
+
+@app.command()
 def methods() -> None:
     """List the registered methods with their options and defaults."""
     from dagrpo.algorithm import methods as registered
@@ -81,9 +93,10 @@ def schema() -> None:
 
 def main() -> None:
     """Run the command line; turn the two deliberate endings and an unusable disk into one line and an exit code."""
-    for entry in entry_points(group="dagrpo.commands"):
-        app.registered_commands.extend(entry.load().registered_commands)
     try:
+        interrupt_at_once()
+        for entry in entry_points(group="dagrpo.commands"):
+            app.registered_commands.extend(entry.load().registered_commands)
         app()
     except UserError as error:
         _end(f"error: {error}", EXIT_USER_ERROR)

@@ -4,6 +4,7 @@ An experiment file is an :class:`Experiment`. Snakemake cuts it into the small s
 (:class:`BaseSpec`, :class:`TrainSpec`, :class:`EvaluationSpec`), so that a change of one arm changes one spec.
 """
 
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,19 +50,20 @@ ByLevel = tuple[float, float, float, float]
 
 
 class Corpus(Strict):
-    """What the base of the miniature reads: questions answered in a mixture of styles, and bare facts.
+    """What the base of the miniature reads: first a school of facts and sound worked solutions, then a mixture of
+    styles as on the web, where most just state an answer.
 
-    A tuple holds one number for each of the levels 0 to 3.
+    A tuple of four holds one number for each of the levels 0 to 3.
     """
 
     problems: int = Field(30000, ge=100, description="Distinct questions.")
-    levels: ByLevel = Field((0.35, 0.35, 0.2, 0.1), description="Mixture of the questions over levels.")
     out_of_distribution: float = Field(0.14, ge=0, lt=1, description="Share of questions of the families apart.")
-    worked: ByLevel = Field((0.6, 0.4, 0.2, 0.05), description="Share answered with a worked solution, else bare.")
-    slips: float = Field(0.1, ge=0, le=1, description="Share of worked solutions with a slip that is carried on.")
-    wrong: ByLevel = Field((0.05, 0.4, 0.5, 0.5), description="Share of bare answers that are wrong on purpose.")
-    facts: tuple[float, float] = Field((0.6, 0.1), description="Share of tokens in facts: first, and later.")
-    facts_first: float = Field(0.4, ge=0, le=1, description="Share of the steps that counts as first.")
+    school: float = Field(0.5, ge=0, le=1, description="Share of the steps that come first and show sound work only.")
+    school_levels: ByLevel = Field((0.35, 0.35, 0.3, 0.0), description="Mixture of the school over levels.")
+    web_levels: ByLevel = Field((0.35, 0.3, 0.2, 0.15), description="Mixture of the rest over levels.")
+    worked: ByLevel = Field((0.95, 0.4, 0.12, 0.0), description="Share of the rest with a worked solution.")
+    slips: float = Field(0.03, ge=0, le=1, description="Share of these in which a slip is carried on to the end.")
+    facts: tuple[float, float] = Field((0.3, 0.1), description="Share of tokens in bare facts, in school and after.")
 
 
 class MiniBase(Strict):
@@ -281,11 +283,12 @@ def parse(model: type[Spec], data: Any, where: str) -> Spec:
 def load(model: type[Spec], path: Path) -> Spec:
     """Read a YAML or JSON file into a spec. Raises :class:`UserError` like :func:`parse`."""
     try:
-        data = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a configuration file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML or JSON: {error}") from None
     return parse(model, data, str(path))
 
 

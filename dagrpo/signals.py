@@ -8,6 +8,7 @@ from types import FrameType
 from dagrpo.errors import Interrupted
 
 ShouldStop = Callable[[], bool]
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def never() -> bool:
@@ -23,18 +24,25 @@ def check(should_stop: ShouldStop) -> None:
 
 @contextmanager
 def stop_flag() -> Iterator[ShouldStop]:
-    """Turn the first SIGTERM or SIGINT into a flag; a second one has its usual, abrupt effect."""
+    """Turn SIGTERM and SIGINT into a flag. A second one changes nothing: a terminal and a workflow often send both."""
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, before[number])
 
-    for number in before:
-        signal.signal(number, note)
+    before = {number: signal.signal(number, note) for number in STOPS}
     try:
         yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def interrupt_at_once() -> None:
+    """Let SIGTERM and SIGINT raise :class:`Interrupted` wherever they arrive: for start-up, when nothing is at stake."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    for number in STOPS:
+        signal.signal(number, stop)

@@ -8,7 +8,9 @@ import typer
 app = typer.Typer()
 
 Results = Annotated[Path, typer.Option(help="Folder of the experiment.")]
-Spec = Annotated[Path | None, typer.Option(help="The resolved experiment; specs/report.json of the folder if left out.")]
+Spec = Annotated[
+    Path | None, typer.Option(help="The resolved experiment; specs/report.json of the folder if left out.")
+]
 Out = Annotated[Path | None, typer.Option(help="Where the result goes; inside the folder if left out.")]
 
 

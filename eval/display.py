@@ -1,39 +1,19 @@
-"""What a reader sees of a table: cells, headers and notes, made from the stored frames, as Markdown and LaTeX."""
+"""What a reader sees of each table: header, cells and notes, made from the stored frames."""
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
+
+from eval.render import Cell, Display, signed
 
 Frames = Mapping[str, pd.DataFrame]
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A value and, smaller, its interval."""
-
-    text: str
-    detail: str = ""
-    bold: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Display:
-    """A table for reading; ``header`` and each row have the same length, the first ``names`` columns are text."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...]
-    names: int = 1
-
-
+INSIDE, OUTSIDE = AVERAGES = ("in_distribution", "out_of_distribution")
 _TITLES = {
-    "in_distribution": "average",
-    "out_of_distribution": "average OOD",
+    INSIDE: "average",
+    OUTSIDE: "average OOD",
     "prompt_tokens": "prompt tokens",
     "response_tokens": "response tokens",
     "response_tokens_total": "response tokens",
@@ -48,10 +28,12 @@ _TITLES = {
     "sum_lambda_A": "Σ λA of a group",
     "score/missing": "scores missing, %",
     "score/gap": "score gap",
+    "anchor/kept": "anchors kept a step",
+    "anchor/rejected": "anchors rejected a step",
     "level 0": "level 0 (routine)",
     "hard": "hard (level 2 and up)",
 }
-_PLAIN_MASKS = ("sum_lambda_A", "score/gap")
+_PLAIN_MASKS = ("sum_lambda_A", "score/gap", "anchor/kept", "anchor/rejected")
 
 
 def show(name: str, frames: Frames) -> Display:
@@ -64,20 +46,23 @@ def main(frames: Frames) -> Display:
     frame = frames["main"]
     blocks = _columns(frame)
     header = ("arm", "seeds", *(heading(block) for block in blocks.values()))
-    rows = [
-        (Cell(first["label"]), Cell(str(first["seeds"])), *(_entry(_row(block, arm), bold=_row(block, arm)["best"]) for block in blocks.values()))
-        for arm, first in _arms(frame)
-    ]
+    rows = []
+    for arm, first in _arms(frame):
+        entries = [_row(block, arm) for block in blocks.values()]
+        shown = (_entry(entry, bold=entry["best"]) for entry in entries)
+        rows.append((Cell(first["label"]), Cell(str(first["seeds"])), *shown))
     sizes = [block.iloc[0] for block in blocks.values()]
-    rows.append((Cell("problems (samples)"), Cell(""), *(Cell(f"{size['problems']} ({size['samples']})") for size in sizes)))
+    rows.append(
+        (Cell("problems (samples)"), Cell(""), *(Cell(f"{size['problems']} ({size['samples']})") for size in sizes))
+    )
     notes = (
-        "Percent correct, averaged over samples, problems and seeds, with 95 % intervals (bootstrap over problems with their "
-        "samples, and seeds). Averages give each family the same weight.",
+        "Percent correct, averaged over samples, problems and seeds, with 95 % intervals (bootstrap over problems with "
+        "their samples, and seeds). Averages give each family the same weight.",
         "Bold: better than each other arm of its column, by a paired interval that excludes a tie."
         if frame["best"].any()
-        else "Nothing is bold: in no column is one arm better than each other by a paired interval that excludes a tie.",
+        else "Nothing is bold: in no column is one arm better than each other by an interval that excludes a tie.",
         *_seed_notes(frame),
-        *limits(frames),
+        *_missing(frames),
     )
     return Display("Accuracy", header, tuple(rows), notes)
 
@@ -94,12 +79,12 @@ def differences(frames: Frames) -> Display:
     could = [block.loc[block["arm"] != "base", "detectable"].median() for block in blocks.values()]
     rows.append((Cell("could have been seen"), *(Cell(f"±{100 * value:.1f}") for value in could)))
     notes = (
-        f"Percentage points over {reference} on the same problems and seeds, with 95 % intervals. Marked *: the interval "
-        f"excludes a tie. By chance alone about {0.05 * len(frame):.0f} of these {len(frame)} intervals would.",
+        f"Percentage points over {reference} on the same problems and seeds, with 95 % intervals. Marked *: the "
+        f"interval excludes a tie. By chance about {0.05 * len(frame):.0f} of these {len(frame)} intervals would.",
         "Last line: the smallest true difference that this table would have shown with 80 % power, "
         "(z(.975) + z(.80)) · half-width / z(.975), for the median trained arm.",
         *_seed_notes(frame),
-        *limits(frames),
+        *_missing(frames),
     )
     return Display(f"Differences to {reference}", header, tuple(rows), notes)
 
@@ -109,13 +94,15 @@ def difficulty(frames: Frames) -> Display:
     frame = frames["difficulty"].rename(columns={"prompts": "column"})
     blocks = _columns(frame)
     header = ("arm", *(_TITLES.get(name, name) for name in blocks))
-    rows = [(Cell(first["label"]), *(_entry(_row(block, arm)) for block in blocks.values())) for arm, first in _arms(frame)]
+    rows = [
+        (Cell(first["label"]), *(_entry(_row(block, arm)) for block in blocks.values())) for arm, first in _arms(frame)
+    ]
     rows.append((Cell("problems"), *(Cell(str(block["problems"].iloc[0])) for block in blocks.values())))
     notes = (
-        "Percent correct on problems in distribution, with 95 % intervals; macro average over the families that have such "
-        "problems.",
-        "The last columns sort problems by the base's own samples, so the base has 0 and 100 there by construction, and a "
-        "model that is no better than the base would lie between.",
+        "Percent correct on problems in distribution, with 95 % intervals; macro average over the families that have "
+        "such problems.",
+        "The last columns sort problems by the base's own samples, so the base has 0 and 100 there by construction, "
+        "and a model that is no better than the base would lie between.",
         *limits(frames),
     )
     return Display("Routine and hard prompts", header, tuple(rows), notes)
@@ -130,11 +117,12 @@ def regime(frames: Frames) -> Display:
     rows = []
     for prompts, block in frame.groupby("prompts", sort=False):
         by_name = block.set_index("statistic")
-        rows.append((Cell(str(prompts)), Cell(str(block["problems"].iloc[0])), *(_entry(by_name.loc[name]) for name in statistics)))
+        entries = (_entry(by_name.loc[name]) for name in statistics)
+        rows.append((Cell(str(prompts)), Cell(str(block["problems"].iloc[0])), *entries))
     asked = frame[frame["prompts"] == "all"].set_index("statistic")
     rows.append((Cell("wanted"), Cell(""), *(Cell(_wanted(asked.loc[name])) for name in statistics)))
     rows.append((Cell("met"), Cell(""), *(Cell(_text(asked.loc[name]["met"])) for name in statistics)))
-    notes = (f"Percent, with 95 % intervals over prompts: the base sampled {k} times on training prompts, as training samples.",)
+    notes = (f"Percent, with 95 % intervals over prompts. The base answered each prompt {k} times, as in training.",)
     return Display("The base on the training mixture", header, tuple(rows), notes)
 
 
@@ -143,7 +131,7 @@ def consumed(frames: Frames) -> Display:
     frame = frames["consumed"]
     keys = list(frame.columns[3:])
     header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
-    rows = [(Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(f"{row[key]:,.0f}") for key in keys)) for _, row in frame.iterrows()]
+    rows = _rows(frame, lambda key, value: f"{value:,.0f}")
     notes = ("Of one run: means over the seeds of an arm. Trained tokens are those that a gradient was computed for.",)
     return Display("What a run consumed", header, tuple(rows), notes)
 
@@ -156,7 +144,7 @@ def verdicts(frames: Frames) -> Display:
     rows = [
         (
             Cell(row["label"]),
-            Cell("in distribution" if row["scope"] == "in_distribution" else "out of distribution"),
+            Cell("in distribution" if row["scope"] == INSIDE else "out of distribution"),
             *(Cell(f"{100 * row[key]:.1f}") for key in keys),
             Cell(f"{row['response_tokens']:.1f}"),
             Cell(f"{row['samples']:,}"),
@@ -164,8 +152,8 @@ def verdicts(frames: Frames) -> Display:
         for _, row in frame.iterrows()
     ]
     notes = (
-        "Percent of all samples, each sample counting once (the main table gives each family the same weight). Truncated: "
-        "the budget ended before the answer. Response tokens: mean.",
+        "Percent of all samples, each sample counting once (the main table gives each family the same weight). "
+        "Truncated: the budget ended before the answer. Response tokens: mean.",
         *limits(frames),
     )
     return Display("Verdicts", header, tuple(rows), notes, names=2)
@@ -176,11 +164,14 @@ def masks(frames: Frames) -> Display:
     frame = frames["masks"]
     keys = list(frame.columns[3:])
     header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
-    rows = [
-        (Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(_mask(key, row[key])) for key in keys)) for _, row in frame.iterrows()
-    ]
-    note = "Means over steps, then over seeds, of the arms that weigh rows by a score. Shares are of rows in groups with both signs."
-    return Display("The score gate", header, tuple(rows), (note,) if rows else ("No arm of this experiment has a score gate.",))
+    rows = _rows(frame, _mask)
+    note = (
+        "Means over steps, then over seeds, of the arms that weigh rows by a score. Shares are of rows in groups with "
+        "both signs."
+        if rows
+        else "No arm of this experiment has a score gate."
+    )
+    return Display("The score gate", header, rows, (note,))
 
 
 TABLES: dict[str, Callable[[Frames], Display]] = {
@@ -198,88 +189,26 @@ def timing(frame: pd.DataFrame) -> Display:
     """Seconds of a run; apart from the tables, since they differ from run to run."""
     keys = list(frame.columns[3:])
     header = ("arm", "seeds", *(f"{key}, s" for key in keys))
-    rows = [(Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(f"{row[key]:,.1f}") for key in keys)) for _, row in frame.iterrows()]
-    return Display("Seconds of a run", header, tuple(rows), ("Means over the seeds of an arm, while other jobs may have run beside it.",))
+    rows = _rows(frame, lambda key, value: f"{value:,.1f}")
+    notes = ("Means over the seeds of an arm, while other jobs may have run beside it.",)
+    return Display("Seconds of a run", header, rows, notes)
 
 
 def limits(frames: Frames) -> tuple[str, ...]:
     """Sentences on what the evaluation leaves out; none where it leaves out nothing."""
     entries = frames["main"].drop_duplicates("column")
-    cut = [f"{row['column']} ({row['limited']})" for _, row in entries.iterrows() if _text(row["limited"]).startswith("first")]
-    lacking = [
-        f"{row['column']} ({row['missing']})" for _, row in entries.iterrows() if row["missing"] and row["column"] not in ("in_distribution", "out_of_distribution")
-    ]
-    notes = []
-    if cut:
-        notes.append(f"Limited evaluation, no benchmark score: {', '.join(cut)}.")
-    if lacking:
-        notes.append(f"† Problems left out because some run lacks them: {', '.join(lacking)}.")
-    return tuple(notes)
+    cut = entries[[_text(limited).startswith("first") for limited in entries["limited"]]]
+    named = ", ".join(f"{column} ({limited})" for column, limited in zip(cut["column"], cut["limited"], strict=True))
+    return (*([f"Limited evaluation, no benchmark score: {named}."] if named else []), *_missing(frames))
 
 
-def markdown(shown: Display) -> str:
-    """Render as a Markdown table under its title."""
-
-    def text(cell: Cell) -> str:
-        value = f"**{cell.text}**" if cell.bold else cell.text
-        return f"{value} {cell.detail}".strip().replace("|", "\\|")
-
-    aligned = ["left"] * shown.names + ["right"] * (len(shown.header) - shown.names)
-    rows = [[text(cell) for cell in row] for row in shown.rows]
-    body = tabulate(rows, [title.replace("|", "\\|") for title in shown.header], tablefmt="pipe", colalign=aligned, disable_numparse=True) if rows else ""
-    return "\n\n".join(part for part in (f"**{shown.title}**", body, *shown.notes) if part) + "\n"
-
-
-def latex(shown: Display, label: str) -> str:
-    """Render as a LaTeX table; it needs the packages booktabs and graphicx."""
-
-    def text(cell: Cell) -> str:
-        value = rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text)
-        return rf"{value} {{\scriptsize {_tex(cell.detail)}}}" if cell.detail else value
-
-    notes = " ".join(_tex(note) for note in shown.notes)
-    align = "l" * shown.names + "r" * (len(shown.header) - shown.names)
-    lines = [
-        r"\begin{table*}[t]",
-        r"\centering",
-        rf"\caption{{{_tex(shown.title)}. {notes}}}",
-        rf"\label{{{label}}}",
-        r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{align}}}",
-        r"\toprule",
-        " & ".join(_tex(title) for title in shown.header) + r" \\",
-        r"\midrule",
-        *(" & ".join(text(cell) for cell in row) + r" \\" for row in shown.rows),
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table*}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "[": "{[}",  # a row that begins with a bracket would be read as an option of the line break before it
-    "−": "$-$",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-    "≥": r"$\geq$",
-    "→": r"$\to$",
-    "λ": r"$\lambda$",
-    "Σ": r"$\Sigma$",
-    "δ": r"$\delta$",
-    "γ": r"$\gamma$",
-    "∞": r"$\infty$",
-    "†": r"$\dagger$",
-    "*": r"$^{*}$",
-}
-
-
-def _tex(text: str) -> str:
-    return re.sub("[" + re.escape("".join(_TEX)) + "]", lambda match: _TEX[match.group()], text)
+def _missing(frames: Frames) -> tuple[str, ...]:
+    entries = frames["main"].drop_duplicates("column")
+    lacking = entries[(entries["missing"] > 0) & ~entries["column"].isin(AVERAGES)]
+    named = ", ".join(
+        f"{column} ({count})" for column, count in zip(lacking["column"], lacking["missing"], strict=True)
+    )
+    return (f"† Problems left out because some run lacks them: {named}.",) if named else ()
 
 
 def _columns(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -288,6 +217,15 @@ def _columns(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _arms(frame: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     return [(row["arm"], row) for _, row in frame.drop_duplicates("arm").iterrows()]
+
+
+def _rows(frame: pd.DataFrame, text: Callable[[str, float], str]) -> tuple[tuple[Cell, ...], ...]:
+    """Rows of a table of plain numbers, whose first columns are arm, label and seeds."""
+    keys = list(frame.columns[3:])
+    return tuple(
+        (Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(text(key, row[key])) for key in keys))
+        for _, row in frame.iterrows()
+    )
 
 
 def _row(block: pd.DataFrame, arm: str) -> pd.Series:
@@ -307,26 +245,22 @@ def _entry(row: Any, bold: bool = False) -> Cell:
 
 def _versus(row: Any) -> Cell:
     mark = " *" if row["told_apart"] else ""
-    return Cell(signed(row["difference"]) + mark, f"[{signed(row['difference_low'])}, {signed(row['difference_high'])}]")
-
-
-def signed(share: float) -> str:
-    """Percentage points with a sign and one decimal: 0.0123 -> +1.2."""
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return Cell(
+        signed(row["difference"]) + mark, f"[{signed(row['difference_low'])}, {signed(row['difference_high'])}]"
+    )
 
 
 def _seed_notes(frame: pd.DataFrame) -> list[str]:
     seeds = frame.loc[frame["arm"] != "base", "seeds"]
     if seeds.max() < 2:
         return [
-            "One seed an arm: the intervals know of problems and samples only, not of what another training run would give, "
-            "so nothing is marked."
+            "One seed an arm: the intervals know of problems and samples only, not of what another training run would "
+            "give, so nothing is marked."
         ]
     if seeds.min() < 5:
         return [
-            f"{seeds.min()} seeds say little about the spread between seeds, and resampling them would understate it: the "
-            "spread is pooled over all trained arms (an arm that spreads more keeps its own) and drawn from Student's t."
+            f"{seeds.min()} seeds say little about the spread between seeds, and resampling them would understate it: "
+            "it is pooled over all trained arms (an arm that spreads more keeps its own), and drawn from Student's t."
         ]
     return []
 

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eval.display import heading
+from eval.display import INSIDE, OUTSIDE, heading
 from eval.records import BASE, Runs, labels, load_metrics
-from eval.tables import INSIDE, OUTSIDE, read_tables
+from eval.tables import read_tables
 
 # petroff10 (Petroff, arXiv 2107.02270), made for readers with colour-vision deficiencies. Its blue is for the reference
 # arm, its red for the arm that the page asks about, its grey for the base.
@@ -77,14 +77,14 @@ class Source:
     def dashes(self) -> dict[str, Any]:
         """Dashes of the lines: solid for the reference and the arm that is asked about."""
         rest = [arm for arm in self.arms if arm not in (self.reference, self.subject)]
-        return {arm: DASHES[1 + rest.index(arm) % (len(DASHES) - 1)] if arm in rest else DASHES[0] for arm in self.arms}
+        solid, others = DASHES[0], DASHES[1:]
+        return {arm: others[rest.index(arm) % len(others)] if arm in rest else solid for arm in self.arms}
 
 
 def draw_figures(runs: Runs, out: Path) -> None:
     """Write ``<name>.svg`` and ``<name>.png`` of each of :data:`FIGURES`."""
-    source = Source(
-        read_tables(runs.results / "tables"), load_metrics(runs), labels(runs), runs.experiment.evaluation.reference, runs.subject
-    )
+    tables, reference = read_tables(runs.results / "tables"), runs.experiment.evaluation.reference
+    source = Source(tables, load_metrics(runs), labels(runs), reference, runs.subject)
     out.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         for name, draw in FIGURES.items():
@@ -96,7 +96,8 @@ def draw_figures(runs: Runs, out: Path) -> None:
 def accuracy(source: Source) -> Figure:
     """Accuracy of each arm, one panel a column of the main table."""
     frame = source.tables["main"]
-    return _panels(source, frame, {str(name): heading(block) for name, block in frame.groupby("column", sort=False)}, across=4)
+    titles = {str(name): heading(block) for name, block in frame.groupby("column", sort=False)}
+    return _panels(source, frame, titles, across=4)
 
 
 def averages(source: Source) -> Figure:
@@ -116,7 +117,10 @@ def difficulty(source: Source) -> Figure:
     present = set(frame["column"])
     titles = {"level 0": "routine prompts (level 0)", "hard": "hard prompts (level 2 and up)"}
     if not set(titles) <= present:
-        titles = {"base always right": "prompts that the base always solved", "base never right": "prompts that the base never solved"}
+        titles = {
+            "base always right": "prompts the base always solved",
+            "base never right": "prompts the base never solved",
+        }
     return _panels(source, frame, {name: title for name, title in titles.items() if name in present}, across=2)
 
 
@@ -130,10 +134,11 @@ def curves(source: Source) -> Figure:
     trained = [arm for arm in source.arms if arm != BASE]
     for number, (axis, (key, title, scale)) in enumerate(zip(axes, present, strict=False)):
         for arm in trained:
-            table = metrics[metrics["arm"] == arm].pivot_table(index="step", columns="seed", values=key, dropna=True) * scale
+            table = metrics[metrics["arm"] == arm].pivot_table(index="step", columns="seed", values=key) * scale
             smooth = table.rolling(window, min_periods=1, center=True).mean()
+            low, high = smooth.min(axis=1), smooth.max(axis=1)
             axis.plot(smooth.index, smooth.mean(axis=1), **_line(source, arm))
-            axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=source.colours[arm], alpha=0.13, linewidth=0)
+            axis.fill_between(smooth.index, low, high, color=source.colours[arm], alpha=0.13, linewidth=0)
         axis.set_title(title)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(x=0.01)
@@ -157,7 +162,9 @@ FIGURES: dict[str, Callable[[Source], Figure]] = {
 _VERSUS = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
 
 
-def _panels(source: Source, frame: pd.DataFrame, titles: Mapping[str, str], across: int, zero: str | None = None) -> Figure:
+def _panels(
+    source: Source, frame: pd.DataFrame, titles: Mapping[str, str], across: int, zero: str | None = None
+) -> Figure:
     """Dots and intervals: a panel for each column, a line for each arm.
 
     A thin line stands at a tie where the values are differences (``zero`` names their axis), else at the reference arm.
@@ -171,11 +178,14 @@ def _panels(source: Source, frame: pd.DataFrame, titles: Mapping[str, str], acro
         for arm, y in places.items():
             row, colour = block.loc[arm], source.colours[arm]
             axis.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-            axis.plot(100 * row["mean"], y, "o", color=colour, markersize=4.4, markeredgecolor="white", markeredgewidth=0.5)
-        axis.axvline(0 if zero else 100 * block.loc[source.reference, "mean"], color="#8c959f", linewidth=0.7, linestyle=DASHES[2], zorder=0)
+            axis.plot(
+                100 * row["mean"], y, "o", color=colour, markersize=4.4, markeredgecolor="white", markeredgewidth=0.5
+            )
+        mark = 0 if zero else 100 * block.loc[source.reference, "mean"]
+        axis.axvline(mark, color="#8c959f", linewidth=0.7, linestyle=DASHES[2], zorder=0)
         axis.set_title(title.replace(" (first", "\n(first"))
         axis.set_ylim(-0.6, len(arms) - 0.4)
-        axis.set_yticks(list(places.values()), [source.arms[arm] for arm in arms] if number % across == 0 else [""] * len(arms))
+        axis.set_yticks(list(places.values()), [source.arms[arm] if number % across == 0 else "" for arm in arms])
         axis.tick_params(axis="y", length=0)
         axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         if number >= len(titles) - across:

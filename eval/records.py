@@ -28,7 +28,7 @@ class Runs:
     @property
     def seeds(self) -> dict[str, tuple[int, ...]]:
         """Seeds of each arm; the untrained base has the single seed 0 of its evaluation."""
-        return {BASE: (0,), **{arm: self.experiment.seeds for arm in self.experiment.arms}}
+        return {BASE: (0,), **dict.fromkeys(self.experiment.arms, self.experiment.seeds)}
 
     @property
     def trained(self) -> list[tuple[str, int]]:
@@ -37,7 +37,7 @@ class Runs:
 
     @property
     def subject(self) -> str | None:
-        """The arm that the page asks about: DaGRPO with the paper's settings, else the last one that is no reference."""
+        """The arm that the page asks about: the one called dagrpo, else the last that is not the reference."""
         others = [arm for arm in self.experiment.arms if arm != self.experiment.evaluation.reference]
         return "dagrpo" if "dagrpo" in others else others[-1] if others else None
 
@@ -52,9 +52,9 @@ class Runs:
 class Evaluation:
     """The samples that the tables are made from: problems that every run was evaluated on.
 
-    ``samples`` has a row for each sample: arm, seed, family, problem (position in table order), level, verdict, tokens,
-    correct. ``families`` are in table order. ``limited`` says how many problems of how many were asked for, where not all
-    were; ``missing`` how many were left out because some run lacks them.
+    ``samples`` has a row for each sample: arm, seed, family, problem (position in table order), level, verdict,
+    tokens, correct. ``families`` are in table order. ``limited`` says how many problems of how many were asked for,
+    where not all were; ``missing`` how many were left out because some run lacks them.
     """
 
     samples: pd.DataFrame
@@ -80,7 +80,9 @@ def load_evaluation(runs: Runs) -> Evaluation:
         UserError: a file is missing or broken; two runs were asked different questions under one id, or sampled under
             different settings; samples are not of the weights that their run ended with; no common problem is left.
     """
-    frames, limited, settings = [], {}, {}
+    frames: list[pd.DataFrame] = []
+    limited: dict[str, tuple[int, int]] = {}
+    settings: dict[Path, Any] = {}
     for arm, seeds in runs.seeds.items():
         for seed in seeds:
             path = runs.samples(arm, seed)
@@ -109,11 +111,15 @@ def read_samples(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: holds no sample; evaluate again")
     twice = frame.duplicated(["problem_id", "sample"])
     if twice.any():
-        raise UserError(f"{path}: sample {frame['sample'][twice].iloc[0]} of problem {frame['problem_id'][twice].iloc[0]!r} stands twice; evaluate again")
+        first = frame[twice].iloc[0]
+        raise UserError(
+            f"{path}: sample {first['sample']} of problem {first['problem_id']!r} stands twice; evaluate again"
+        )
     counts = frame.groupby("problem_id").agg(family=("family", "first"), count=("sample", "size"))
     uneven = counts.groupby("family")["count"].nunique()
     if (uneven > 1).any():
-        raise UserError(f"{path}: problems of {uneven.index[uneven > 1][0]!r} have different numbers of samples; evaluate again")
+        family = uneven.index[uneven > 1][0]
+        raise UserError(f"{path}: problems of {family!r} have different numbers of samples; evaluate again")
     return frame.assign(level=frame["level"].astype(float), correct=frame["verdict"] == Verdict.CORRECT)
 
 
@@ -130,7 +136,7 @@ def scores(evaluation: Evaluation, runs: Runs, problems: np.ndarray) -> list[Sco
 
 
 def load_metrics(runs: Runs, name: str = "metrics") -> pd.DataFrame:
-    """Read the lines of all runs, a row for each step, numbered from 0 over all phases; keys absent from a line are NaN."""
+    """Read the lines of all runs: a row for each step, numbered over all phases; NaN where a line lacks a key."""
     frames = []
     for arm, seed in runs.trained:
         path = runs.run(arm, seed) / f"{name}.jsonl"
@@ -174,7 +180,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except ValueError as error:
-                raise UserError(f"{path}, line {number}: not valid JSON ({error}); delete the file and run again") from None
+                raise UserError(
+                    f"{path}, line {number}: not valid JSON ({error}); delete the file and run again"
+                ) from None
 
 
 def _picked(path: Path) -> Iterator[list[Any]]:
@@ -194,15 +202,16 @@ def _check_weights(runs: Runs, arm: str, seed: int, fingerprint: str) -> None:
     else:
         expected = {read_json(runs.run(arm, seed) / "run.json")["model_fingerprint"]}
     if expected != {fingerprint}:
-        raise UserError(f"{runs.samples(arm, seed)}: sampled from other weights than the runs name; train and evaluate {arm!r} again")
+        path = runs.samples(arm, seed)
+        raise UserError(f"{path}: sampled from other weights than the runs name; delete it and evaluate {arm!r} again")
 
 
 def _check_hashes(samples: pd.DataFrame) -> None:
     differing = samples.groupby("problem_id")[["problem_hash", "prompt_hash", "family"]].nunique().max(axis=1) > 1
     if differing.any():
         raise UserError(
-            f"problem {differing.index[differing][0]!r} is not the same question (hash of problem or prompt) in all runs; "
-            "evaluate all arms again on one problem file"
+            f"problem {differing.index[differing][0]!r} is not the same question in all runs (its hash, its prompt's "
+            "or its family differs); evaluate all arms again on one problem file"
         )
 
 
@@ -211,7 +220,8 @@ def _common(samples: pd.DataFrame, limited: Mapping[str, tuple[int, int]], runs:
     problems = samples.drop_duplicates("problem_id")
     present = samples.drop_duplicates(["arm", "seed", "problem_id"])["problem_id"].value_counts()
     kept = problems[problems["problem_id"].map(present) == runs]
-    missing = (problems["family"].value_counts() - kept["family"].value_counts().reindex(families, fill_value=0)).astype(int)
+    counts = kept["family"].value_counts().reindex(families, fill_value=0)
+    missing = problems["family"].value_counts() - counts
     for family in families:
         if family not in set(kept["family"]):
             raise UserError(f"family {family!r}: no problem was evaluated by every arm and seed; evaluate them again")

@@ -14,9 +14,12 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval import display
+from eval.display import INSIDE, OUTSIDE
 from eval.records import BASE, Runs, labels, load_cards, read_json
-from eval.tables import INSIDE, OUTSIDE, read_tables
+from eval.render import signed
+from eval.tables import read_tables
 
+Cards = Mapping[tuple[str, int], Mapping[str, Any]]
 _WHERE = {INSIDE: "in distribution", OUTSIDE: "out of distribution"}
 
 
@@ -33,7 +36,9 @@ class Idea:
 def write_report(runs: Runs, out: Path) -> None:
     """Write the page; it needs nothing but itself to be read."""
     tables, names, cards = read_tables(runs.results / "tables"), labels(runs), load_cards(runs)
-    environment = Environment(loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     settings = runs.experiment.evaluation
     shown = {name: display.show(name, tables) for name in display.TABLES}
     page = environment.get_template("report.html.j2").render(
@@ -55,40 +60,46 @@ def write_report(runs: Runs, out: Path) -> None:
     out.write_text(page, encoding="utf-8")
 
 
-def answers(tables: Mapping[str, pd.DataFrame], names: Mapping[str, str], subject: str | None, reference: str) -> list[str]:
+def answers(
+    tables: Mapping[str, pd.DataFrame], names: Mapping[str, str], subject: str | None, reference: str
+) -> list[str]:
     """Say in words what the differences table says: the question's answer first, never softened."""
     differences, main = tables["differences"], tables["main"]
     averages = [column for column in _WHERE if column in set(main["column"])]
     found = {column: differences[differences["column"] == column].set_index("arm") for column in averages}
     sentences = []
     if subject is not None:
-        sentences += [verdict(found[column].loc[subject], names[subject], names[reference], _WHERE[column]) for column in averages]
+        pair = (names[subject], names[reference])
+        sentences += [verdict(found[column].loc[subject], *pair, _WHERE[column]) for column in averages]
     sentences += [_best(main[main["column"] == column], _WHERE[column]) for column in averages]
-    base = found[averages[0]].loc[BASE]
-    sentences.append(
-        f"From the base to {names[reference]}, accuracy {_WHERE[averages[0]]} moved by {display.signed(-base['difference'])} points "
-        f"({_interval(-base['difference_high'], -base['difference_low'])})."
-    )
+    base, where = found[averages[0]].loc[BASE], _WHERE[averages[0]]
+    interval = _interval(-base["difference_high"], -base["difference_low"])
+    gain = signed(-base["difference"])
+    sentences.append(f"From the base to {names[reference]}, accuracy {where} moved by {gain} points ({interval}).")
     asked = tables["regime"].dropna(subset=["wanted_low"])
     met = int((asked["met"] == "yes").sum())
-    sentences.append(f"The base meets {met} of the {len(asked)} conditions under which the method's diagnosis of GRPO would apply.")
+    sentences.append(f"The base meets {met} of the {len(asked)} conditions set for it: weak, but not helpless.")
     return sentences
 
 
 def verdict(row: Any, subject: str, reference: str, where: str) -> str:
     """One sentence on a paired difference: better, worse, or not to be told apart."""
-    figures = f"{display.signed(row['difference'])} points {where} ({_interval(row['difference_low'], row['difference_high'])})"
+    interval = _interval(row["difference_low"], row["difference_high"])
+    figures = f"{signed(row['difference'])} points {where} ({interval})"
     if row["told_apart"]:
         return f"{subject} {'beats' if row['difference'] > 0 else 'does worse than'} {reference} here: {figures}."
     if row["seeds"] < 2:
-        return f"One training run of each cannot tell {subject} from {reference}: {figures}, and another seed could reverse it."
+        return (
+            f"One training run of each cannot tell {subject} from {reference}: {figures} between these checkpoints, "
+            "and another seed could reverse it."
+        )
     return (
         f"{subject} and {reference} cannot be told apart here: {figures}; a true difference of about "
         f"{100 * row['detectable']:.1f} points would have been seen four times in five."
     )
 
 
-def cautions(cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
+def cautions(cards: Cards) -> list[str]:
     """What runs of one experiment should share and do not."""
     shared = {
         "code_hash": "Runs come from different versions of the code",
@@ -96,10 +107,11 @@ def cautions(cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
         "versions": "Runs were made with different package versions",
         "hardware": "Runs were made on different hardware",
     }
-    return [f"{text}; see the run card." for key, text in shared.items() if len({str(card[key]) for card in cards.values()}) > 1]
+    differing = [key for key in shared if len({str(card[key]) for card in cards.values()}) > 1]
+    return [f"{shared[key]}; see the run card." for key in differing]
 
 
-def ideas(runs: Runs, names: Mapping[str, str], cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[Idea]:
+def ideas(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[Idea]:
     """Each arm in its method's own words: the first paragraph of the file that defines it."""
     from dagrpo.algorithm import find_method  # imports torch
 
@@ -108,17 +120,20 @@ def ideas(runs: Runs, names: Mapping[str, str], cards: Mapping[tuple[str, int], 
         text = inspect.getdoc(importlib.import_module(find_method(settings.method).module)) or ""
         options = cards[arm, runs.experiment.seeds[0]]["options"]
         shown = ", ".join(f"{key} = {value}" for key, value in options.items())
-        found.append(Idea(names[arm], " ".join(text.split("\n\n")[0].split()).replace("``", ""), settings.method, shown))
+        sentence = " ".join(text.split("\n\n")[0].split()).replace("``", "")
+        found.append(Idea(names[arm], sentence, settings.method, shown))
     return found
 
 
-def machines(cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, str]]:
+def machines(cards: Cards) -> list[dict[str, str]]:
     """Versions and hardware, each different set once."""
-    seen = {str((card["versions"], card["hardware"])): {**card["versions"], **card["hardware"]} for card in cards.values()}
-    return [{key: str(value) for key, value in facts.items()} for facts in seen.values()]
+    facts = [
+        {key: str(value) for key, value in {**card["versions"], **card["hardware"]}.items()} for card in cards.values()
+    ]
+    return [fact for number, fact in enumerate(facts) if fact not in facts[:number]]
 
 
-def run_rows(runs: Runs, names: Mapping[str, str], cards: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, str]]:
+def run_rows(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[dict[str, str]]:
     """Hashes that tie each row of the tables to weights, code and stored samples."""
     rows = []
     for arm, seeds in runs.seeds.items():
@@ -146,9 +161,10 @@ def _best(block: pd.DataFrame, where: str) -> str:
     top = block.loc[block["mean"].idxmax()]
     # More than one arm can share the highest mean.
     leaders = block.loc[block["mean"] == top["mean"], "label"]
-    claim = "better than each other arm by an interval that excludes a tie" if top["best"] else "not told apart from every other arm"
+    told = "better than each other arm by an interval that excludes a tie"
+    claim = told if top["best"] else "not told apart from every other arm"
     return f"The highest average {where} is {100 * top['mean']:.1f} %, of {' and '.join(leaders)}, {claim}."
 
 
 def _interval(low: float, high: float) -> str:
-    return f"95 % interval {display.signed(low)} to {display.signed(high)}"
+    return f"95 % interval {signed(low)} to {signed(high)}"

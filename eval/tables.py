@@ -13,10 +13,11 @@ import pandas as pd
 from dagrpo.records import Verdict
 from dagrpo.seeds import generator
 from eval import display
+from eval.display import INSIDE, OUTSIDE
 from eval.records import BASE, Evaluation, Runs, labels, load_cards, load_evaluation, load_metrics, read_samples, scores
+from eval.render import latex, markdown
 from eval.statistics import Estimates, Scores, beats_every_other, detectable, estimate, pass_at_k, told_apart
 
-INSIDE, OUTSIDE = "in_distribution", "out_of_distribution"
 MASKS = (
     "masked_share",
     "mask/keep_pos",
@@ -26,6 +27,8 @@ MASKS = (
     "sum_lambda_A",
     "score/missing",
     "score/gap",
+    "anchor/kept",
+    "anchor/rejected",
 )
 SECONDS = ("rollout", "score", "update")
 # Where a base is weak but not helpless: the share that each figure of the training mixture should fall into.
@@ -63,9 +66,9 @@ def write_tables(runs: Runs, out: Path) -> None:
     frames = read_tables(out)  # what a reader sees is made from what is stored
     for name in frames:
         shown = display.show(name, frames)
-        (out / f"{name}.md").write_text(display.markdown(shown), encoding="utf-8")
-        latex = display.latex(shown, f"tab:{runs.experiment.name}-{name}")
-        (out / f"{name}.tex").write_text(latex, encoding="utf-8")
+        (out / f"{name}.md").write_text(markdown(shown), encoding="utf-8")
+        source = latex(shown, f"tab:{runs.experiment.name}-{name}")
+        (out / f"{name}.tex").write_text(source, encoding="utf-8")
     (out.parent / "timing.csv").write_bytes(to_csv(seconds(load_metrics(runs, "timings"), names)))
 
 
@@ -83,7 +86,8 @@ def columns(families: Sequence[str], outside: Sequence[str]) -> Columns:
     """Every family by itself, and the macro average of each of the two kinds."""
     names: list[str] = []
     weights: list[np.ndarray] = []
-    for average, members in ((INSIDE, [f for f in families if f not in outside]), (OUTSIDE, [f for f in families if f in outside])):
+    for average, is_outside in ((INSIDE, False), (OUTSIDE, True)):
+        members = [family for family in families if (family in outside) == is_outside]
         chosen = np.array([family in members for family in families], dtype=float)
         names += members
         weights += [np.array([family == member for family in families], dtype=float) for member in members]
@@ -173,9 +177,9 @@ def regime(runs: Runs) -> pd.DataFrame:
     for prompts, among in groups.items():
         for statistic, values in shares.items():
             base = Scores((0,), values[among].astype(float)[None], trained=False)
-            found = _estimate(runs, [base], np.zeros(int(among.sum()), dtype=int), np.ones((1, 1)), f"{prompts} {statistic}")
+            one_family = np.zeros(int(among.sum()), dtype=int)
+            entry = _entry(_estimate(runs, [base], one_family, np.ones((1, 1)), f"{prompts} {statistic}"), 0, 0)
             low, high = WANTED.get(statistic, (np.nan, np.nan)) if prompts == "all" else (np.nan, np.nan)
-            entry = _entry(found, 0, 0)
             rows.append(
                 {
                     "prompts": prompts,
@@ -202,12 +206,13 @@ def verdicts(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd
     outside = evaluation.samples["family"].isin(runs.experiment.evaluation.out_of_distribution)
     rows = []
     for scope, among in ((INSIDE, ~outside), (OUTSIDE, outside)):
-        for arm, samples in evaluation.samples[among].groupby("arm"):
+        by_arm = evaluation.samples[among].groupby("arm")
+        for arm in names if among.any() else ():
+            samples = by_arm.get_group(arm)
             shares = {verdict.value: float((samples["verdict"] == verdict).mean()) for verdict in Verdict}
-            who = {"arm": arm, "label": names[arm], "scope": scope}
-            rows.append({**who, **shares, "response_tokens": samples["tokens"].mean(), "samples": len(samples)})
-    order = list(names)
-    return pd.DataFrame(rows).sort_values(["scope", "arm"], key=lambda column: column.map(order.index) if column.name == "arm" else column)
+            size = {"response_tokens": samples["tokens"].mean(), "samples": len(samples)}
+            rows.append({"arm": arm, "label": names[arm], "scope": scope, **shares, **size})
+    return pd.DataFrame(rows)
 
 
 def masks(runs: Runs, metrics: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

@@ -87,22 +87,31 @@ def make_tree(
         luck = generator("luck", arm, seed).normal(0, 0.1)
         path = results / "samples" / arm / f"seed{seed}.jsonl"
         write_lines(path, sample_rows(bank, gain + luck, samples, arm, seed))
-        write_json(path.with_suffix(".meta.json"), {"spec": SPEC, "model_fingerprint": f"{arm} {seed}", "limited": limited or {}})
-    mixture = [(f"train-{number}", "sums", number % 4 if levels else None, 1.2 - 1.3 * (number % 4)) for number in range(60)]
+        write_json(
+            path.with_suffix(".meta.json"),
+            {"spec": SPEC, "model_fingerprint": f"{arm} {seed}", "limited": limited or {}},
+        )
+    mixture = [
+        (f"train-{number}", "sums", number % 4 if levels else None, 1.2 - 1.3 * (number % 4)) for number in range(60)
+    ]
     write_lines(results / "samples" / "profile.jsonl", sample_rows(mixture, 0.0, 8, "profile", 0))
     for arm, seed, gain in runs[1:]:
         write_run(results / "runs" / arm / f"seed{seed}", arm, seed, gain, arms[arm][0], arms[arm][1])
     return results
 
 
-def sample_rows(bank: list[tuple[str, str, int | None, float]], shift: float, count: int, arm: str, seed: int) -> list[dict[str, Any]]:
+def sample_rows(
+    bank: list[tuple[str, str, int | None, float]], shift: float, count: int, arm: str, seed: int
+) -> list[dict[str, Any]]:
     """Graded samples of one checkpoint."""
     draws = generator("samples", arm, seed)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, family, level, easy in bank:
         for sample in range(count):
             correct = draws.random() < 1 / (1 + np.exp(-easy - shift))
-            verdict = "correct" if correct else ("wrong", "no_answer", "truncated")[int(draws.choice(3, p=[0.8, 0.15, 0.05]))]
+            verdict = (
+                "correct" if correct else ("wrong", "no_answer", "truncated")[int(draws.choice(3, p=[0.8, 0.15, 0.05]))]
+            )
             rows.append(
                 {
                     "problem_id": name,
@@ -129,7 +138,12 @@ def write_run(folder: Path, arm: str, seed: int, gain: float, method: str, label
     draws = generator("metrics", arm, seed)
     metrics, timings = [], []
     for step in range(steps):
-        row: dict[str, Any] = {"step": step, "phase": "sft" if method == "sft" else "rl", "loss": float(draws.normal()), "trained_tokens": 700}
+        row: dict[str, Any] = {
+            "step": step,
+            "phase": "sft" if method == "sft" else "rl",
+            "loss": float(draws.normal()),
+            "trained_tokens": 700,
+        }
         row["grad_norm"] = float(np.exp(draws.normal(-1, 0.4)))
         if method != "sft":
             row |= {
@@ -139,10 +153,23 @@ def write_run(folder: Path, arm: str, seed: int, gain: float, method: str, label
                 "samples": 64,
             }
         if method == "dagrpo":
-            row |= {"masked_share": float(draws.uniform(0.1, 0.4)), "mask/keep_pos": 0.7, "mask/keep_neg": 0.8, "sum_lambda_A": -0.1}
+            row |= {
+                "masked_share": float(draws.uniform(0.1, 0.4)),
+                "mask/keep_pos": 0.7,
+                "mask/keep_neg": 0.8,
+                "sum_lambda_A": -0.1,
+            }
             row |= {"mask/empty_groups": 0.1, "mask/one_sided_groups": 0.05, "score/missing": 0.0}
         metrics.append(row)
-        timings.append({"step": step, "phase": row["phase"], "rollout": 0.2, "score": 0.01, "update": float(draws.uniform(0.1, 0.2))})
+        timings.append(
+            {
+                "step": step,
+                "phase": row["phase"],
+                "rollout": 0.2,
+                "score": 0.01,
+                "update": float(draws.uniform(0.1, 0.2)),
+            }
+        )
     write_lines(folder / "metrics.jsonl", metrics)
     write_lines(folder / "timings.jsonl", timings)
     write_json(
@@ -156,7 +183,13 @@ def write_run(folder: Path, arm: str, seed: int, gain: float, method: str, label
             "spec": {},
             "base_fingerprint": "base 0",
             "model_fingerprint": f"{arm} {seed}",
-            "consumed": {"samples": 64 * steps, "prompt_tokens": 9000, "response_tokens_total": 20000, "anchors": 0, "optimiser_steps": steps},
+            "consumed": {
+                "samples": 64 * steps,
+                "prompt_tokens": 9000,
+                "response_tokens_total": 20000,
+                "anchors": 0,
+                "optimiser_steps": steps,
+            },
             "versions": {"python": "3.11.0", "torch": "2.13.0"},
             "hardware": {"device": "cpu", "processor": "an invented one", "cores": 2},
             "code_hash": "c0de" * 16,

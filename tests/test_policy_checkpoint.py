@@ -21,10 +21,16 @@ def make_policy(seed: int = 0) -> Policy:
     rules.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=rules, pad_token="<pad>", eos_token="<end>", unk_token="<unk>")
     torch.manual_seed(seed)
+    shape = {
+        "vocab_size": 16,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
     config = Qwen2Config(
-        vocab_size=16, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=24,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+        **shape, num_key_value_heads=1, tie_word_embeddings=True, bos_token_id=None, eos_token_id=2, pad_token_id=0
+    )
     return Policy(AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer, CPU)
 
 

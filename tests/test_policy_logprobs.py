@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 from dagrpo.errors import UserError
 from dagrpo.policy import logprobs
 from dagrpo.policy.logprobs import check_supported, token_logps
-from dagrpo.policy.packing import LINE_TOKENS, MicroBatch, PackedGroup, pack
+from dagrpo.policy.packing import SHORT_LINE, MicroBatch, PackedGroup, pack
 
 VOCABULARY = 61
 SHAPE = {
@@ -21,7 +21,7 @@ SHAPE = {
     "num_attention_heads": 4,
     "intermediate_size": 48,
 }
-SHAPE |= {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
+SHAPE |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 CONFIGS = {
     "qwen2": Qwen2Config(**SHAPE, num_key_value_heads=4, tie_word_embeddings=True),
     "llama": LlamaConfig(**SHAPE, num_key_value_heads=2, tie_word_embeddings=False),
@@ -79,7 +79,7 @@ def packed_logps(model: PreTrainedModel, micros: Sequence[MicroBatch], temperatu
 
 
 def gradients(model: PreTrainedModel, logps: dict[int, Tensor]) -> Tensor:
-    loss = sum((coefficients(torch.tensor([row])) * logps[row].sum()).sum() for row in sorted(logps))
+    loss = torch.cat([coefficients(torch.tensor([row])) * logps[row].sum() for row in sorted(logps)]).sum()
     grads = torch.autograd.grad(loss, list(model.parameters()))
     return torch.cat([grad.flatten() for grad in grads])
 
@@ -122,8 +122,8 @@ def test_groups_longer_than_a_line_are_cut_and_short_ones_share_one() -> None:
     short = [PackedGroup([3, 4], [[6, 7], [8]], [10 + 2 * i, 11 + 2 * i]) for i in range(5)]
     micros = pack([long, *short], 4096)
     lengths = [int(n) for micro in micros for n in (micro.segment >= 0).sum(1)]
-    assert max(lengths) <= LINE_TOKENS
-    assert len(lengths) == 3 and sum(lengths) == 3 * 10 + 9 * 49 + 5 * 3
+    assert max(lengths) <= SHORT_LINE
+    assert len(lengths) == 5 and sum(lengths) == 5 * 10 + 9 * 49 + 5 * 3
     model = make_model("qwen2")
     found, expected = packed_logps(model, micros, 1.0), plain_logps(model, [long, *short], 1.0)
     assert relative(gradients(model, found), gradients(model, expected)) < 1e-6

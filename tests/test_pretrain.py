@@ -1,6 +1,7 @@
 """Training of the miniature's base: decided by its spec, resumable to the bit, saved as an ordinary checkpoint."""
 
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dagrpo.config import Corpus, MiniBase, MiniProblems
 from dagrpo.errors import Interrupted
-from dagrpo.policy.pretrain import Reading, build_model, learning_rate, pretrain
+from dagrpo.policy.pretrain import Reading, build_model, build_optimizers, learning_rate, pretrain, train_step
+from dagrpo.problems import build
 from dagrpo.problems.mini.expressions import canonical, parse
 from dagrpo.problems.mini.families import split_of
 from dagrpo.problems.mini.tokenizer import build_tokenizer
@@ -63,9 +65,9 @@ def test_interrupted_training_continues_to_the_same_bits(base: Path, tmp_path: P
     with pytest.raises(Interrupted):
         pretrain(SPEC, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(asked))
     assert not (tmp_path / "base").exists()
-    steps: list[None] = []
-    pretrain(SPEC, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: bool(steps.append(None)))
-    assert len(steps) == SPEC.steps - stop_before, "only the steps that were left are taken"
+    taken = count()
+    pretrain(SPEC, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(taken) < 0)
+    assert next(taken) == SPEC.steps - stop_before, "only the steps that were left are taken"
     assert weights(tmp_path / "base") == weights(base)
 
 
@@ -80,13 +82,11 @@ def test_state_of_another_base_is_not_used(base: Path, tmp_path: Path, capsys: p
     assert "starting afresh" in capsys.readouterr().err
 
 
-def test_loss_falls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_loss_falls() -> None:
     spec = SPEC.model_copy(update={"steps": 60})
     reading = Reading(spec, PROBLEMS, build_tokenizer())
-    from dagrpo.policy.pretrain import _optimizers, train_step
-
     model = build_model(spec, reading.tokenizer)
-    optimizers = _optimizers(model, spec)
+    optimizers = build_optimizers(model, spec)
     losses = [
         train_step(model, optimizers, reading.batch(step), learning_rate(step, spec.steps))
         for step in range(spec.steps)
@@ -108,8 +108,6 @@ def test_batches_are_decided_by_their_step_and_have_the_asked_size() -> None:
 
 
 def test_the_base_reads_no_training_problem() -> None:
-    from dagrpo.problems import build
-
     problems = MiniProblems(train=900, evaluation=4)
     reading = Reading(SPEC.model_copy(update={"corpus": Corpus(problems=3000)}), problems, build_tokenizer())
     trained = {canonical(parse(problem.prompt)) for problem in build(problems).train}

@@ -62,6 +62,8 @@ def test_facts_are_true_and_in_range() -> None:
     assert len(found) == len(facts())
     assert found["12+7="] == "19"
     assert found["48/6="] == "8"
+    assert found["20*3="] == "60"
+    assert "12*4=" not in found
     for left, result in found.items():
         assert eval(left[:-1]) == int(result)
         assert 0 <= int(result) <= LARGEST

@@ -20,11 +20,13 @@ from dagrpo.problems.mini import (
     reference_steps,
     split_of,
 )
+from dagrpo.problems.mini.corpus import facts
 from dagrpo.problems.mini.expressions import canonical, parse
 from dagrpo.problems.mini.families import LARGEST, draw, stream
 from dagrpo.records import Problem
 
 CELLS = [(family, level) for family in FAMILIES + OUT_OF_DISTRIBUTION for level in LEVELS]
+FACTS = dict(facts())
 SPEC = MiniProblems(train=300, evaluation=20)
 
 
@@ -57,7 +59,7 @@ def test_problems_and_solutions_are_sound(family: str, level: int) -> None:
         if family in FAMILIES:
             low, high = ((1, 2), (3, 3), (4, 5), (6, 8))[level]
             assert low <= reference_steps(problem) - 1 <= high
-            assert re.fullmatch(r"\d+[+\-*/]\d+", problem.prompt) is None, "a single fact is no question"
+            assert f"{problem.prompt}=" not in FACTS, "a single fact is no question"
 
 
 def test_generate_is_balanced_disjoint_and_deterministic() -> None:
@@ -202,3 +204,8 @@ def test_extract_answer(text: str, expected: str | None) -> None:
 def test_what_is_no_question_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse(text)
+
+
+def test_other_problems_cannot_be_checked() -> None:
+    with pytest.raises(UserError, match=r"'q': its steps cannot be checked by program; choose"):
+        check_steps(question("How many apples?", "3"), "A3")

@@ -76,7 +76,7 @@ class Workspace:
 
 def _subject(verb: str, options: dict[str, str]) -> list[str]:
     """The arm and seed that a call is about, where there are any."""
-    found = re.search(r"(?:runs|samples)/(\w+)(?:/seed(\d+))?", options["--out"])
+    found = re.search(r"(?:runs|samples)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
     return [part for part in found.groups() if part] if found else []
 
 
@@ -92,6 +92,7 @@ def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 EVERYTHING = [
     "base",
+    "check",
     "evaluate base 0",
     "evaluate dagrpo 0",
     "evaluate grpo 0",
@@ -116,13 +117,13 @@ def test_each_thing_is_done_once_and_only_what_changed_is_done_again(workspace: 
         "dagrpo": {"method": "dagrpo", "options": {"delta": -float("inf"), "anchors": "it's"}},
     }
     again = workspace.run("--configfile", workspace.experiment(arms=arms))
-    assert again == ["evaluate dagrpo 0", "figures", "report", "tables", "train dagrpo 0"]
+    assert again == ["check", "evaluate dagrpo 0", "figures", "report", "tables", "train dagrpo 0"]
     options = workspace.spec("arms/dagrpo")["options"]
     assert float(options["delta"]) == -float("inf")
     assert options["anchors"] == "it's"
 
     again = workspace.run("--configfile", config, "--config", "methods=luffy")
-    assert again == ["evaluate luffy 0", "figures", "report", "tables", "train luffy 0"]
+    assert again == ["check", "evaluate luffy 0", "figures", "report", "tables", "train luffy 0"]
     assert list(workspace.spec("report")["arms"]) == ["grpo", "luffy"]
 
 
@@ -157,6 +158,7 @@ def test_jobs_speak_the_language_of_the_command_line(workspace: Workspace) -> No
         known |= getattr(command, "commands", {command.name: command})
     workspace.run("--configfile", workspace.experiment())
     for verb, options in map(json.loads, (workspace.folder / "calls.jsonl").read_text().splitlines()):
+        assert verb in known
         parameters = known[verb].params
         assert set(options) <= {name for parameter in parameters for name in parameter.opts}, verb
         required = {parameter.opts[0] for parameter in parameters if parameter.required}

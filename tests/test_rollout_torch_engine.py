@@ -30,7 +30,7 @@ SHAPE = {
     "num_attention_heads": 4,
     "intermediate_size": 48,
 }
-SHAPE |= {"bos_token_id": None, "eos_token_id": END, "pad_token_id": 0}
+SHAPE |= {"bos_token_id": 1, "eos_token_id": END, "pad_token_id": 0}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 CONFIGS = {
     "qwen2": Qwen2Config(**SHAPE, num_key_value_heads=4, tie_word_embeddings=True),
@@ -177,7 +177,7 @@ def test_a_budget_of_one_token_and_empty_requests() -> None:
 
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_a_stop_is_obeyed_between_decoding_steps(steps: int) -> None:
-    asked = []
+    asked: list[None] = []
 
     def should_stop() -> bool:
         asked.append(None)

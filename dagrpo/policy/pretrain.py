@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
-from transformers import PreTrainedTokenizerBase, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from dagrpo import checkpoints, seeds
 from dagrpo.config import MiniBase, MiniProblems, PromptSpec
@@ -21,12 +21,11 @@ from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import PackedGroup, pack
 from dagrpo.problems import mini
-from dagrpo.problems.mini.corpus import corpus_problems, facts, respond
+from dagrpo.problems.mini.corpus import cell_shares, corpus_problems, facts, respond
 from dagrpo.problems.mini.expressions import canonical, parse
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.prompts import render
 from dagrpo.progress import progress
-from dagrpo.records import Problem
 from dagrpo.signals import ShouldStop, check, never
 
 WARMUP_STEPS = 40
@@ -47,7 +46,7 @@ def pretrain(spec: MiniBase, problems: MiniProblems, out: Path, state: Path, sho
     torch.set_num_threads(spec.threads)
     tokenizer = build_tokenizer()
     model = build_model(spec, tokenizer)
-    optimizers = _optimizers(model, spec)
+    optimizers = build_optimizers(model, spec)
     identity = sha256(f"{spec.model_dump_json()}{problems.model_dump_json()}".encode()).hexdigest()
     done = _resume(model, optimizers, state, identity)
     reading = Reading(spec, problems, tokenizer)
@@ -91,6 +90,16 @@ def build_model(spec: MiniBase, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         return LlamaForCausalLM(config)
 
 
+def build_optimizers(model: nn.Module, spec: MiniBase) -> dict[str, Optimizer]:
+    """Muon (Jordan et al., 2024) for the matrices inside, AdamW for embeddings and norms."""
+    inner = [parameter for name, parameter in model.named_parameters() if parameter.ndim == 2 and "embed" not in name]
+    outer = [parameter for name, parameter in model.named_parameters() if parameter.ndim != 2 or "embed" in name]
+    return {
+        "muon": Muon([{"params": inner, "full_lr": spec.muon_lr}], weight_decay=0.0),
+        "adamw": AdamW([{"params": outer, "full_lr": spec.lr}], weight_decay=0.0, betas=(0.9, 0.95)),
+    }
+
+
 class Reading:
     """The corpus as batches, each decided by its step."""
 
@@ -99,32 +108,32 @@ class Reading:
         experiment = {
             canonical(parse(problem.prompt)) for split in mini.generate(problems).values() for problem in split
         }
-        cells = corpus_problems(spec.corpus, spec.seed, experiment)
-        self.problems = [problem for cell in cells.values() for problem in cell]
-        prompts = [render(problem, tokenizer, PromptSpec()) for problem in self.problems]
-        self.prompts = dict(zip((problem.id for problem in self.problems), prompts, strict=True))
+        self.cells = corpus_problems(spec.corpus, spec.seed, experiment)
+        problems_read = [problem for cell in self.cells.values() for problem in cell]
+        self.prompts = {problem.id: render(problem, tokenizer, PromptSpec()) for problem in problems_read}
         self.facts = [(self._ids(f"<|assistant|>{left}"), self._ids(result)) for left, result in facts()]
 
     def batch(self, step: int) -> list[PackedGroup]:
         """Questions with responses, and facts, of about ``spec.step_tokens`` tokens together."""
         corpus, rng = self.spec.corpus, seeds.generator(self.spec.seed, "batch", step)
-        share = corpus.facts[0] if step < corpus.facts_first * self.spec.steps else corpus.facts[1]
+        school = step < corpus.school * self.spec.steps
+        facts_room = self.spec.step_tokens * corpus.facts[0 if school else 1]
         groups: list[PackedGroup] = []
-        room = self.spec.step_tokens * share
+        room = facts_room
         while room > 0:
             left, result = self.facts[rng.integers(len(self.facts))]
             groups.append(PackedGroup(left, [result], [len(groups)]))
             room -= len(left)
-        room += self.spec.step_tokens * (1 - share)
+        room += self.spec.step_tokens - facts_room
+        shares = {cell: share for cell, share in cell_shares(corpus, school).items() if self.cells[cell]}
+        cells, cumulated = list(shares), np.cumsum(list(shares.values()))
         while room > 0:
-            problem = self.problems[rng.integers(len(self.problems))]
-            prompt, response = self.prompts[problem.id], self._response(problem, rng)
-            groups.append(PackedGroup(prompt, [response], [len(groups)]))
-            room -= len(prompt) + len(response) - 1
+            cell = self.cells[cells[np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right")]]
+            problem = cell[rng.integers(len(cell))]
+            response = [*self._ids(respond(problem, corpus, school, rng)), self.tokenizer.eos_token_id]
+            groups.append(PackedGroup(self.prompts[problem.id], [response], [len(groups)]))
+            room -= len(groups[-1].prompt_tokens) + len(response) - 1
         return groups
-
-    def _response(self, problem: Problem, rng: np.random.Generator) -> list[int]:
-        return [*self._ids(respond(problem, self.spec.corpus, rng)), self.tokenizer.eos_token_id]
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
@@ -158,15 +167,6 @@ def train_step(
 def learning_rate(step: int, steps: int) -> float:
     """Share of the full rate at a step (from 0): linear warm-up, constant, linear decay towards zero."""
     return min(1.0, (step + 1) / min(WARMUP_STEPS, math.ceil(steps / 4)), (steps - step) / (DECAY_SHARE * steps))
-
-
-def _optimizers(model: nn.Module, spec: MiniBase) -> dict[str, Optimizer]:
-    inner = [parameter for name, parameter in model.named_parameters() if parameter.ndim == 2 and "embed" not in name]
-    outer = [parameter for name, parameter in model.named_parameters() if parameter.ndim != 2 or "embed" in name]
-    return {
-        "muon": Muon([{"params": inner, "full_lr": spec.muon_lr}], weight_decay=0.0),
-        "adamw": AdamW([{"params": outer, "full_lr": spec.lr}], weight_decay=0.0, betas=(0.9, 0.95)),
-    }
 
 
 def _seal(model: nn.Module, optimizers: Mapping[str, Optimizer], root: Path, step: int, identity: str) -> None:

@@ -94,7 +94,9 @@ class TorchEngine:
         of = torch.arange(len(entering), device=device).repeat_interleave(counts)
         cache.fill(first, store, of)
         last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-        return model.get_output_embeddings()(output.last_hidden_state[torch.arange(len(entering)), last])[of]
+        return model.get_output_embeddings()(
+            output.last_hidden_state[torch.arange(len(entering), device=device), last]
+        )[of]
 
     def _rollouts(
         self,

@@ -1,6 +1,5 @@
 """The experiment, and what the rules ask of it."""
 
-import json
 import os
 import re
 import shutil
@@ -116,8 +115,7 @@ def spec_text(wildcards):
         spec = typed.evaluation_spec(EXPERIMENT)
     else:
         spec = EXPERIMENT
-    # Not pydantic's JSON, which turns infinity (a legal delta) into null.
-    return json.dumps(spec.model_dump(), default=str, indent=1)
+    return spec.model_dump_json(indent=1)
 
 
 def gpus():

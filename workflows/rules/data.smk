@@ -9,6 +9,8 @@ localrules:
 rule spec:
     output:
         "<results>/specs/{spec}.json",
+    wildcard_constraints:
+        spec="problems|base|evaluation|profile|report|arms/[^/]+",
     priority: 100
     params:
         text=spec_text,
@@ -18,8 +20,23 @@ rule spec:
         "printf '%s\\n' {params.text:q} > {output:q}"
 
 
+rule check:
+    input:
+        "<results>/specs/report.json",
+    output:
+        touch("<results>/specs/checked"),
+    log:
+        "<logs>/check.log",
+    message:
+        "check the options of all methods"
+    shell:
+        "exec dagrpo check --spec {input:q} > {log:q} 2>&1"
+
+
 rule problems:
     input:
+        # Ancient: a change of one arm is checked again, and makes nothing of the others out of date.
+        checked=ancient("<results>/specs/checked"),
         spec="<results>/specs/problems.json",
     output:
         train="<results>/problems/train.jsonl",

@@ -7,6 +7,7 @@ that a signal to a job reaches the program and not a shell around it.
 
 rule base:
     input:
+        checked=ancient("<results>/specs/checked"),
         spec="<results>/specs/base.json",
     output:
         directory("<results>/base"),

@@ -1,5 +1,6 @@
 """Judge the steps of a response by program. A response reads ``lhs=rhs;lhs=rhs;...A<answer>``."""
 
+from dagrpo.errors import UserError
 from dagrpo.problems.mini.expressions import moves, normal, parse
 from dagrpo.records import Problem
 
@@ -16,10 +17,18 @@ def check_steps(problem: Problem, response: str) -> list[bool]:
     A step is right if it is open at that point of the question (see :func:`expressions.moves`): true arithmetic on
     numbers that the question or an earlier right step supplies, in any sound order. What is true but beside the point,
     repeated, or built on a wrong result is not.
+
+    Raises:
+        UserError: where the problem is not of the miniature.
     """
     answer = extract_answer(response)
     working = response.rpartition("A")[0] if answer is not None else response
-    tree = parse(problem.prompt)
+    try:
+        tree = parse(problem.prompt)
+    except ValueError:
+        raise UserError(
+            f"problem {problem.id!r}: its steps cannot be checked by program; choose the scorer reference_overlap"
+        ) from None
     verdicts = []
     for step in (piece.strip() for piece in working.removesuffix(";").split(";") if working):
         wanted = normal(step)

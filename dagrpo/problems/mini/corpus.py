@@ -18,36 +18,51 @@ def corpus_problems(corpus: Corpus, seed: int, excluded: Set[str]) -> dict[tuple
     Args:
         excluded: canonical forms of questions that the corpus must not hold.
     """
-    apart = corpus.out_of_distribution
-    shares = {family: (1 - apart) / len(FAMILIES) for family in FAMILIES}
-    shares |= {family: apart / len(OUT_OF_DISTRIBUTION) for family in OUT_OF_DISTRIBUTION}
-    total = sum(corpus.levels)
+    school, web = cell_shares(corpus, school=True), cell_shares(corpus, school=False)
+    counts = {cell: round(corpus.problems * (school[cell] + web[cell]) / 2) for cell in web}
     return {
-        (family, level): list(
-            _distinct(family, level, round(corpus.problems * share * corpus.levels[level] / total), seed, excluded)
-        )
-        for family, share in shares.items()
-        for level in LEVELS
+        (family, level): list(_distinct(family, level, counts[family, level], seed, excluded)) for family, level in web
     }
 
 
-def respond(problem: Problem, corpus: Corpus, rng: np.random.Generator) -> str:
-    """Answer a question in a style drawn from the corpus's mixture."""
+def cell_shares(corpus: Corpus, school: bool) -> dict[tuple[str, int], float]:
+    """How often each family and level is read, in school or after it; the shares add up to 1."""
+    levels = corpus.school_levels if school else corpus.web_levels
+    apart = corpus.out_of_distribution
+    families = dict.fromkeys(FAMILIES, (1 - apart) / len(FAMILIES)) | dict.fromkeys(
+        OUT_OF_DISTRIBUTION, apart / len(OUT_OF_DISTRIBUTION)
+    )
+    return {
+        (family, level): share * levels[level] / sum(levels) for family, share in families.items() for level in LEVELS
+    }
+
+
+def respond(problem: Problem, corpus: Corpus, school: bool, rng: np.random.Generator) -> str:
+    """Answer a question: soundly in school, after it in a style drawn from the corpus's mixture."""
     assert problem.level is not None and problem.solution is not None
+    if school:
+        return problem.solution
     if rng.random() >= corpus.worked[problem.level]:
-        return f"A{_wrong(problem, rng) if rng.random() < corpus.wrong[problem.level] else problem.answer}"
+        return f"A{problem.answer}"
     return _slip(problem, rng) if rng.random() < corpus.slips else problem.solution
 
 
 def facts() -> list[tuple[str, str]]:
-    """All single facts in range as (left-hand side with ``=``, result)."""
+    """The single facts that worked solutions rest on, as (left-hand side with ``=``, result).
+
+    Products with a factor such as 12 are not among them: they are worked out from their parts.
+    """
     found = []
     for a in range(LARGEST + 1):
         for b in range(LARGEST + 1):
-            results = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b and a % b == 0 else -1}
-            found += [
-                (f"{a}{operation}{b}=", str(result)) for operation, result in results.items() if 0 <= result <= LARGEST
-            ]
+            table = all(factor < 10 or factor % 10 == 0 for factor in (a, b))
+            results = {
+                "+": a + b,
+                "-": a - b,
+                "*": a * b if table else -1,
+                "/": a // b if b and a % b == 0 else -1,
+            }
+            found += [(f"{a}{name}{b}=", str(result)) for name, result in results.items() if 0 <= result <= LARGEST]
     return found
 
 

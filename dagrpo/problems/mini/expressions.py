@@ -62,7 +62,10 @@ def parse(question: str) -> Tree:
         ValueError: where the text is not one of ours.
     """
     left, equals, right = question.partition("=")
-    return _solved(side(left), side(right)) if equals else side(left)
+    tree = _solved(side(left), side(right)) if equals else side(left)
+    if _has_x(tree):
+        raise ValueError(f"x is not given: {question!r}")
+    return tree
 
 
 def side(text: str) -> Tree:

@@ -1,0 +1,194 @@
+"""Grade responses: find the answer, and judge it against the gold.
+
+Five verdicts. ``correct`` and ``wrong``: an answer was found and judged. ``no_answer``: the response ended without one.
+``truncated``: the token budget cut the response before a complete answer. ``timeout``: an answer was found, and judging
+it was refused (longer than 2,000 characters, nested deeper than 40, or a number of over 10,000 digits to compute) or
+given up (:mod:`dagrpo.verify.workers`).
+
+A response is graded as it reads from the start of its thought on: where the prompt's template opens the thought, an
+answer in front of ``</think>`` is part of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+from dagrpo.config import Verifier as VerifierSpec
+from dagrpo.errors import UserError
+from dagrpo.problems.mini import extract_answer
+from dagrpo.records import Finish, Problem, Verdict
+from dagrpo.signals import ShouldStop, check, never
+from dagrpo.verify.extract import LETTERS, Extraction, extract
+from dagrpo.verify.settle import Judgement, settle
+from dagrpo.verify.workers import Workers
+
+__all__ = ["Graded", "JudgeName", "Verifier", "make_verifier"]
+
+JudgeName = Literal["math_verify", "sympy"]
+_JUDGES: tuple[JudgeName, ...] = ("math_verify", "sympy")
+_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A verdict and what it rests on: the answer found, the rule that found it, and what each judge said of it.
+
+    ``judges`` is empty where no judge was asked or none came to an end; a judge that gave up is absent.
+    """
+
+    verdict: Verdict
+    extracted: str | None
+    rule: str
+    judges: dict[str, bool] = field(default_factory=dict)
+
+
+class Verifier(Protocol):
+    """Grades responses; to be closed, or used in a ``with`` block."""
+
+    def grade(self, problems: Sequence[Problem], responses: Sequence[str], finishes: Sequence[Finish]) -> list[Graded]:
+        """Grade response i to problem i, which ended by finish i.
+
+        Raises:
+            UserError: a problem has an empty answer, or the answer of a multiple-choice problem is not one of its letters.
+            Interrupted: a stop was asked for.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make_verifier(spec: VerifierSpec, should_stop: ShouldStop = never) -> Verifier:
+    """Build the verifier that a configuration names; workers start warming up in the background."""
+    if spec.kind == "exact":
+        return ExactVerifier(should_stop)
+    return MathVerifier(Workers(spec.workers, spec.seconds, should_stop), should_stop)
+
+
+class _Closing:
+    """A verifier's use in a ``with`` block."""
+
+    def close(self) -> None:
+        """Free what the verifier holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ExactVerifier(_Closing):
+    """Compares what follows the last ``A`` with the gold, letter by letter: for the miniature, in this process.
+
+    Such an answer has no end but the response's, so a response that was cut is truncated whatever it holds.
+    """
+
+    def __init__(self, should_stop: ShouldStop = never) -> None:
+        self.should_stop = should_stop
+
+    def grade(self, problems: Sequence[Problem], responses: Sequence[str], finishes: Sequence[Finish]) -> list[Graded]:
+        """See :meth:`Verifier.grade`."""
+        _check_golds(problems)
+        return [self._grade(*row) for row in zip(problems, responses, finishes, strict=True)]
+
+    def _grade(self, problem: Problem, response: str, finish: Finish) -> Graded:
+        check(self.should_stop)
+        if finish == "length":
+            return Graded(Verdict.TRUNCATED, None, "none")
+        answer = extract_answer(response)
+        if answer is None:
+            return Graded(Verdict.NO_ANSWER, None, "none")
+        right = answer == problem.answer.strip()
+        return Graded(Verdict.CORRECT if right else Verdict.WRONG, answer, "after_A", {"exact": right})
+
+
+class MathVerifier(_Closing):
+    """Grades mathematical and multiple-choice answers; ``decisive`` names the judge whose word is the verdict.
+
+    A letter is compared here (judge ``letter``). Other answers go to both judges, each distinct pair of gold and answer
+    once: what a judge said of a pair is remembered, since it depends on nothing else.
+    """
+
+    def __init__(self, workers: Workers, should_stop: ShouldStop = never, decisive: JudgeName = "math_verify") -> None:
+        self.workers, self.should_stop, self.decisive = workers, should_stop, decisive
+        self._known: dict[tuple[str, str], dict[str, Judgement]] = {}
+
+    def grade(self, problems: Sequence[Problem], responses: Sequence[str], finishes: Sequence[Finish]) -> list[Graded]:
+        """See :meth:`Verifier.grade`."""
+        _check_golds(problems)
+        found: list[Extraction] = []
+        for problem, response, finish in zip(problems, responses, finishes, strict=True):
+            check(self.should_stop)
+            found.append(extract(response, finish, problem.choices))
+        judged = self._judge(
+            dict.fromkeys(
+                (problem.answer, extraction.answer)
+                for problem, extraction in zip(problems, found, strict=True)
+                if extraction.answer is not None and problem.choices is None
+            )
+        )
+        return [self._graded(*row, judged) for row in zip(problems, found, finishes, strict=True)]
+
+    def close(self) -> None:
+        """End the workers."""
+        self.workers.close()
+
+    def _judge(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Judgement]]:
+        """What the judges say of each pair; a judge that gave up is absent."""
+        judged: dict[tuple[str, str], dict[str, Judgement]] = {}
+        asked: list[tuple[str, str]] = []
+        for pair in pairs:
+            check(self.should_stop)
+            if pair in self._known:
+                judged[pair] = self._known[pair]
+            elif (settled := settle(*pair)) is not None:
+                judged[pair] = dict.fromkeys(_JUDGES, settled)
+            else:
+                judged[pair] = {}
+                asked.append(pair)
+        tasks = [(judge, *pair) for pair in asked for judge in _JUDGES]
+        for (judge, *pair), judgement in zip(tasks, self.workers.judge(tasks), strict=True):
+            if judgement is not None:
+                judged[pair[0], pair[1]][judge] = judgement
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
+        self._known.update((pair, judged[pair]) for pair in asked if len(judged[pair]) == len(_JUDGES))
+        return judged
+
+    def _graded(
+        self,
+        problem: Problem,
+        extraction: Extraction,
+        finish: Finish,
+        judged: dict[tuple[str, str], dict[str, Judgement]],
+    ) -> Graded:
+        answer, rule = extraction.answer, extraction.rule
+        if answer is None:
+            return Graded(Verdict.TRUNCATED if finish == "length" else Verdict.NO_ANSWER, None, rule)
+        if problem.choices is not None:
+            right = answer == problem.answer
+            return Graded(Verdict.CORRECT if right else Verdict.WRONG, answer, rule, {"letter": right})
+        said = judged[problem.answer, answer]
+        judges = {name: word is Judgement.EQUAL for name, word in said.items() if word is not Judgement.REFUSED}
+        verdict = {True: Verdict.CORRECT, False: Verdict.WRONG, None: Verdict.TIMEOUT}[judges.get(self.decisive)]
+        return Graded(verdict, answer, rule, judges)
+
+
+def _check_golds(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        if not problem.answer.strip():
+            raise UserError(f"problem {problem.id!r} has an empty answer; fill it in or leave the problem out")
+        if problem.choices is not None and problem.answer not in tuple(LETTERS[: len(problem.choices)]):
+            raise UserError(
+                f"problem {problem.id!r}: its answer {problem.answer!r} is not the letter of one of its "
+                f"{len(problem.choices)} choices; correct it or leave the problem out"
+            )

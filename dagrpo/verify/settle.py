@@ -1,0 +1,41 @@
+"""What can be said of an answer without computing anything."""
+
+from enum import Enum
+
+from dagrpo.verify.text import contradicting_units, nesting, plain_number, same_text
+
+MAX_CHARACTERS, MAX_NESTING = 2_000, 40
+
+
+class Judgement(Enum):
+    """What a judge says; ``REFUSED`` where the answer is too long, too deep or too large to be computed."""
+
+    EQUAL = "1"
+    UNEQUAL = "0"
+    REFUSED = "r"
+
+    @classmethod
+    def of(cls, equal: bool) -> "Judgement":
+        return cls.EQUAL if equal else cls.UNEQUAL
+
+
+def settle(gold: str, answer: str) -> Judgement | None:
+    """Judge what one look can judge; ``None`` where a judge must compute.
+
+    In this order: the gold's own text is right; an answer too long or too deeply nested is refused; two plain numbers
+    are compared as numbers (the judges agree on those, so asking them would only take time); an answer in another
+    unit than the gold's is wrong, even where a conversion would make it right.
+    """
+    if len(answer) > MAX_CHARACTERS:
+        return Judgement.REFUSED
+    if same_text(gold, answer):
+        return Judgement.EQUAL
+    if nesting(answer) > MAX_NESTING:
+        return Judgement.REFUSED
+    wanted, given = plain_number(gold), plain_number(answer)
+    if wanted is not None and given is not None:
+        if wanted == given:
+            return Judgement.EQUAL
+        if abs(wanted - given) > max(abs(wanted), abs(given), 1) / 1000:
+            return Judgement.UNEQUAL
+    return Judgement.UNEQUAL if contradicting_units(gold, answer) else None

@@ -1,0 +1,185 @@
+"""An answer as text: one spelling for many, plain numbers, and the unit that an answer ends in.
+
+Nothing here computes: every function is a few linear passes over the text, safe on whatever a model writes.
+"""
+
+import re
+from fractions import Fraction
+
+_CHARACTERS = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "⋅": r"\cdot ",
+        "÷": "/",
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "±": r"\pm ",
+        "∪": r"\cup ",
+        "√": r"\sqrt ",
+        "²": "^2",
+        "³": "^3",
+        "\n": " ",
+        "\t": " ",
+        "\u00a0": " ",
+        "\u2009": " ",
+        "\u202f": " ",
+    }
+)
+_REWRITES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?", ""),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"(?<=\d)(?:\\,|\{,\}|,\\!|\\!)(?=\d{3})", ","),  # thousands, spaced in one of TeX's ways
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))|~", " "),
+        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])", "°"),
+        (r"\\(?:leq|leqslant|le)(?![a-zA-Z])", "<="),
+        (r"\\(?:geq|geqslant|ge)(?![a-zA-Z])", ">="),
+        (r"\\lt(?![a-zA-Z])", "<"),
+        (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\[%#&]", lambda match: match[0][1]),
+        (r"\\(?:text(?:bf|it|rm|normal|sf)?|math(?:rm|bf|it)|mbox|operatorname)\s*\{([^{}]*)\}", r'"\1"'),
+        (r'"\s*(-?[\d.,]+|\(?[A-Za-z]\)?)\s*[.:]?\s*"', r" \1 "),  # a number or a letter stays itself in any face
+        (r"\s+", " "),
+    )
+)
+
+_SUBSCRIPT = re.compile("[₀-₉]+")
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z])")  # a command escaped once too often; in a matrix, the end of a row
+_PLAIN = re.compile(
+    r"([+-]?)(?:(\d{1,15})|(\d{0,9})\.(\d{1,9})|(\d{1,9})/(\d{1,9})|\\frac\{(-?\d{1,9})\}\{(\d{1,9})\})"
+)
+_TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
+_BASE = re.compile(r"([0-9A-Za-z]+)_\{?(\d{1,2})\}?")
+_FACTOR = re.compile(r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?([a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*")
+_SHAPES = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3}
+
+# Spellings of a unit, its own name first.
+_NAMES = """
+mm millimeter millimetre; cm centimeter centimetre; m meter metre; km kilometer kilometre; in inch inches; ft foot feet;
+yd yard; mi mile; mg milligram; g gram gramme; kg kilogram; lb lbs pound; oz ounce; ton tonne; ms millisecond;
+s sec second; min minute; h hr hour; day; week; month; y yr year; ml milliliter millilitre; l liter litre; gal gallon;
+dollar usd; cent; euro; ° degree deg; rad radian; % percent; hz hertz; n newton; j joule; w watt; v volt; pa pascal;
+k kelvin; mol mole
+"""
+_UNITS: dict[str, tuple[tuple[str, int], ...]] = {
+    **{name: ((names.split()[0], 1),) for names in _NAMES.split(";") for name in names.split()},
+    **dict.fromkeys(("mph",), (("mi", 1), ("h", -1))),
+    **dict.fromkeys(("kmh", "kph", "kmph"), (("km", 1), ("h", -1))),
+    "unit": (),
+}
+
+
+def characters(text: str) -> str:
+    """Write mathematical characters as LaTeX commands, all spaces as one kind, and no command escaped twice."""
+    text = _SUBSCRIPT.sub(lambda match: f"_{{{''.join(str(ord(digit) - ord('₀')) for digit in match[0])}}}", text)
+    text = text.translate(_CHARACTERS)
+    return text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
+
+
+def without_dollars(text: str) -> str:
+    """Drop the marks of mathematics, ``$ $``, ``\\( \\)`` and ``\\[ \\]``; an escaped dollar is money and stays."""
+    return re.sub(r"(?<!\\)(?:\$|\\[()\[\]])", "", text)
+
+
+def clean(text: str) -> str:
+    """Bring an answer to one spelling: no marks, spacing commands or sizes; words of ``\\text`` in quotes."""
+    text = characters(text).strip()
+    text = re.sub(r"^\\?\$\s*([\d.,]+)$", r"\1 dollar", text)
+    text = without_dollars(text).replace(r"\$", "")
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    return text.strip().rstrip(".").strip()
+
+
+def same_text(gold: str, answer: str) -> bool:
+    """Compare two answers letter by letter, spacing and wrappers aside; words also without regard to case."""
+    left, right = _bare(gold), _bare(answer)
+    return bool(left) and (left == right or (left.isalpha() and left.lower() == right.lower()))
+
+
+def plain_number(text: str) -> Fraction | None:
+    """Read a whole number, decimal or simple fraction exactly; ``None`` for anything else."""
+    match = _PLAIN.fullmatch(text.strip())
+    if match is None:
+        return None
+    sign, whole, units, decimals, *ratios = match.groups()
+    if whole is not None:
+        value = Fraction(int(whole))
+    elif decimals is not None:
+        value = Fraction(int(units + decimals), 10 ** len(decimals))
+    else:
+        above, below = (ratio for ratio in ratios if ratio is not None)
+        if int(below) == 0:
+            return None
+        value = Fraction(int(above), int(below))
+    return -value if sign == "-" else value
+
+
+def split_unit(text: str) -> tuple[str, str | None]:
+    """Split a clean answer into its value and its unit in one spelling ("cm^2", "km h^-1", "base 8").
+
+    Words after a value that name no known unit ("5 apples") are dropped: the unit is then ``None``.
+    """
+    if match := _BASE.fullmatch(text):
+        return match[1], f"base {match[2]}"
+    match = _TAIL.search(text)
+    if match is None or not text[: match.start()].strip():
+        return text, None
+    body, tail = text[: match.start()].strip(), match[1]
+    unit = _unit(tail)
+    if unit is not None:
+        return body, unit or None
+    is_label = re.fullmatch(r'(?:"[^"]*"|[A-Za-z]{3,}|[ .])+', tail) is not None
+    return (body, None) if is_label else (text, None)
+
+
+def contradicting_units(gold: str, answer: str) -> bool:
+    """Whether both answers name a unit (or number base) and the two differ; no conversion is tried."""
+    wanted, given = split_unit(clean(gold))[1], split_unit(clean(answer))[1]
+    return wanted is not None and given is not None and wanted != given
+
+
+def nesting(text: str) -> int:
+    """Count how deep brackets of any kind are nested, at most."""
+    deepest = level = 0
+    for character in text:
+        if character in "{([":
+            level += 1
+            deepest = max(deepest, level)
+        elif character in "})]":
+            level -= 1
+    return deepest
+
+
+def _bare(text: str) -> str:
+    # A space between digits stays: 1 2/3 is not 12/3.
+    return re.sub(r"(?<!\d) | (?!\d)", "", clean(text).replace('"', ""))
+
+
+def _unit(tail: str) -> str | None:
+    """One spelling of a unit; ``""`` where it only says that there is one ("square units"); ``None`` if unknown."""
+    words = re.sub(r'[ "]*\^', "^", tail.lower()).replace('"', " ")
+    words = re.sub(r"\bper\b", "/", words).strip()
+    powers: dict[str, int] = {}
+    position = 0
+    while position < len(words):
+        match = _FACTOR.match(words, position)
+        if match is None:
+            return None
+        over, shape, word, exponent = match.groups()
+        power = int(exponent or _SHAPES.get(shape, 1)) * (-1 if over else 1)
+        names = _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
+        if names is None:
+            return None
+        for name, sign in names:
+            powers[name] = powers.get(name, 0) + sign * power
+        position = match.end()
+    return " ".join(name if power == 1 else f"{name}^{power}" for name, power in sorted(powers.items()))

@@ -1,0 +1,127 @@
+"""Judge answers in killable processes, and keep what hostile answers cost within bounds.
+
+How long a task may take is decided by counting, never by a clock, so that neither the machine's load nor the number of
+workers changes a verdict. With L the wall-clock limit of a verdict: every task is first tried with L/100 of processor
+time. What did not end is tried again with L/10, and what did not end then with L/2; the rest of L is slack for a busy
+machine. Tries that end cost nothing; tries after the first that fail may cost a call 0.6 L together, and once the
+next one could exceed that, the tasks that are left have failed.
+
+So 64 hostile answers in one call take at most 0.64 L + 0.6 L of processor time, divided among the workers, and some
+milliseconds for each replaced worker.
+"""
+
+import json
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from os import environ, pathsep
+from pathlib import Path
+
+from dagrpo.errors import Interrupted
+from dagrpo.signals import ShouldStop
+from dagrpo.verify.settle import Judgement
+
+Task = tuple[str, str, str]
+"""Name of a judge, gold, answer."""
+
+MEMORY = 1 << 30
+"""Address space of a worker (bytes)."""
+
+_LADDER = (1 / 100, 1 / 10, 1 / 2)
+_LOSS = 0.6
+_POLL_SECONDS = 0.05
+
+
+class Workers:
+    """A nursery process and its workers; started at once, in the background, and again after an interruption."""
+
+    def __init__(self, count: int, seconds: float, should_stop: ShouldStop) -> None:
+        self.count, self.seconds, self.should_stop = count, seconds, should_stop
+        self._start()
+
+    def judge(self, tasks: Sequence[Task]) -> list[Judgement | None]:
+        """Judge tasks, in order; ``None`` where a task did not end within its limits.
+
+        Raises:
+            Interrupted: a stop was asked for; what was judged so far is dropped.
+        """
+        return climb(tasks, self._run, self.seconds)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        root = str(Path(__file__).parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dagrpo.verify.nursery", str(theirs.fileno()), str(self.count), str(MEMORY)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C is for the trainer, which ends the nursery in its own time
+            # Set order must not differ from run to run, and a worker is one thread.
+            env={
+                **environ,
+                "PYTHONHASHSEED": "0",
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONPATH": pathsep.join(filter(None, (root, environ.get("PYTHONPATH")))),
+            },
+        )
+        theirs.close()
+        self._ready = False
+
+    def _run(self, tasks: Sequence[Task], cpu: float) -> list[Judgement | None]:
+        if not self._ready:
+            self._receive()
+            self._ready = True
+        request = {"tasks": tasks, "cpu": cpu, "wall": self.seconds}
+        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        outcome = self._receive()
+        return [Judgement(mark) if mark in _MARKS else None for mark in outcome]
+
+    def _receive(self) -> str:
+        received = b""
+        while not received.endswith(b"\n"):
+            if self.should_stop():
+                self.close()
+                self._start()
+                raise Interrupted
+            if select.select([self._socket], [], [], _POLL_SECONDS)[0]:
+                part = self._socket.recv(1 << 16)
+                if not part:
+                    raise RuntimeError(
+                        f"the verifier's process ended with code {self._process.wait()}; its own message stands above"
+                    )
+                received += part
+        return received.decode().strip()
+
+
+_MARKS = {judgement.value for judgement in Judgement}
+
+
+def climb(
+    tasks: Sequence[Task], run: Callable[[Sequence[Task], float], list[Judgement | None]], seconds: float
+) -> list[Judgement | None]:
+    """Try tasks with growing allowances, as the head of this module says.
+
+    Args:
+        run: judges tasks with an allowance of processor time (seconds) for each; ``None`` marks a failed try.
+        seconds: L.
+    """
+    first, *others = (share * seconds for share in _LADDER)
+    results = run(tasks, first) if tasks else []
+    left = _LOSS * seconds
+    for allowance in others:
+        waiting = [index for index, result in enumerate(results) if result is None]
+        while waiting and (room := int(left / allowance + 1e-9)):
+            wave, waiting = waiting[:room], waiting[room:]
+            for index, result in zip(wave, run([tasks[index] for index in wave], allowance), strict=True):
+                results[index] = result
+                left -= allowance * (result is None)
+    return results

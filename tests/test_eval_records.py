@@ -1,0 +1,127 @@
+"""What is read back is checked: broken, doubled, unequal or foreign samples are refused or marked."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dagrpo.errors import UserError
+from eval.records import labels, load_evaluation, load_metrics, open_runs, scores
+from tests.eval_tree import ARMS, make_tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "toy", problems=4, samples=2)
+
+
+def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+
+
+def refusal(tree: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_evaluation(open_runs(tree))
+    return str(caught.value)
+
+
+def test_scores_are_the_shares_of_correct_samples(tree: Path) -> None:
+    runs = open_runs(tree)
+    evaluation = load_evaluation(runs)
+    arms = scores(evaluation, runs, np.arange(20))
+    assert [arm.cells.shape for arm in arms] == [(1, 20)] + [(2, 20)] * len(ARMS)
+    assert [arm.trained for arm in arms] == [False] + [True] * len(ARMS)
+    rows = [json.loads(line) for line in runs.samples("dagrpo", 1).read_text().splitlines()]
+    by_hand = [np.mean([row["verdict"] == "correct" for row in rows[i : i + 2]]) for i in range(0, 40, 2)]
+    assert arms[list(runs.seeds).index("dagrpo")].cells[1].tolist() == by_hand
+
+
+def test_order_of_lines_does_not_matter(tree: Path) -> None:
+    runs = open_runs(tree)
+    before = scores(load_evaluation(runs), runs, np.arange(20))
+    rewrite(runs.samples("grpo", 1), lambda rows: rows[::-1])
+    after = scores(load_evaluation(runs), runs, np.arange(20))
+    assert all(np.array_equal(one.cells, other.cells) for one, other in zip(before, after, strict=True))
+
+
+def test_a_problem_that_some_run_lacks_is_left_out_and_counted(tree: Path) -> None:
+    runs = open_runs(tree)
+    rewrite(runs.samples("sft", 0), lambda rows: [row for row in rows if row["problem_id"] != "products-1"])
+    evaluation = load_evaluation(runs)
+    assert evaluation.missing == {"products": 1}
+    assert "products-1" not in set(evaluation.samples["problem_id"])
+    assert scores(evaluation, runs, np.arange(19))[0].cells.shape == (1, 19)
+
+
+def test_a_family_that_no_problem_is_left_of_is_refused(tree: Path) -> None:
+    rewrite(open_runs(tree).samples("sft", 0), lambda rows: [row for row in rows if row["family"] != "sums"])
+    assert "family 'sums': no problem was evaluated by every arm" in refusal(tree)
+
+
+def test_a_missing_file_is_named(tree: Path) -> None:
+    open_runs(tree).samples("dagrpo", 1).unlink()
+    assert "samples/dagrpo/seed1.jsonl: cannot be read" in refusal(tree)
+
+
+def test_a_broken_line_is_named(tree: Path) -> None:
+    path = open_runs(tree).samples("grpo", 0)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], lines[2][:30], *lines[3:]]))
+    assert "samples/grpo/seed0.jsonl, line 3: not valid JSON" in refusal(tree)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [*rows, rows[0]], "sample 0 of problem 'sums-0' stands twice"),
+        (lambda rows: rows[1:], "problems of 'sums' have different numbers of samples"),
+        (lambda rows: [rows[0] | {"problem_hash": "0"}, *rows[1:]], "problem 'sums-0' is not the same question"),
+        (lambda rows: [rows[0] | {"prompt_hash": "0"}, *rows[1:]], "problem 'sums-0' is not the same question"),
+        (lambda rows: [rows[0] | {"verdict": "right"}, *rows[1:]], "line 1: unknown verdict 'right'"),
+        (lambda rows: [{"problem_id": "sums-0"}, *rows[1:]], "line 1: key 'family' is missing"),
+        (lambda rows: [], "holds no sample"),
+    ],
+)
+def test_unusable_samples_are_refused(tree: Path, change: Callable[[Any], Any], message: str) -> None:
+    rewrite(open_runs(tree).samples("grpo", 0), change)
+    assert message in refusal(tree)
+
+
+@pytest.mark.parametrize(
+    ("arm", "key", "value", "message"),
+    [
+        ("grpo", "spec", {"samples": 4, "temperature": 1.0}, "sampled under different settings"),
+        ("grpo", "model_fingerprint", "another", "sampled from other weights"),
+        ("base", "model_fingerprint", "another", "sampled from other weights"),
+    ],
+)
+def test_samples_of_other_settings_or_weights_are_refused(
+    tree: Path, arm: str, key: str, value: Any, message: str
+) -> None:
+    path = open_runs(tree).samples(arm, 0).with_suffix(".meta.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    assert message in refusal(tree)
+
+
+def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"specs/report\.json: cannot be read"):
+        open_runs(tmp_path)
+
+
+def test_steps_of_all_phases_are_counted_through(tree: Path) -> None:
+    path = open_runs(tree).run("sft", 0) / "metrics.jsonl"
+    rewrite(path, lambda rows: rows[:3] + [row | {"step": number} for number, row in enumerate(rows[:2])])
+    metrics = load_metrics(open_runs(tree))
+    chosen = metrics[(metrics["arm"] == "sft") & (metrics["seed"] == 0)]
+    assert chosen["step"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_arms_with_one_label_are_told_apart(tmp_path: Path) -> None:
+    arms = {"grpo": ("grpo", "GRPO", 0.0), "one": ("dagrpo", "DaGRPO", 0.0), "two": ("dagrpo", "DaGRPO", 0.0)}
+    runs = open_runs(make_tree(tmp_path, arms=arms, problems=2, samples=1))
+    assert labels(runs) == {"base": "Base", "grpo": "GRPO", "one": "DaGRPO (one)", "two": "DaGRPO (two)"}
+    assert runs.subject == "two"

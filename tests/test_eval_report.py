@@ -1,0 +1,129 @@
+"""The page: complete in itself, and its words follow from its numbers."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from eval.cli import app
+from eval.records import labels, open_runs
+from eval.report import answers, verdict
+from eval.tables import read_tables, write_tables
+from tests.eval_tree import ARMS, make_tree
+
+
+def page_of(results: Path) -> str:
+    for verb in ("tables", "figures", "report"):
+        outcome = CliRunner().invoke(app, [verb, "--results", str(results)])
+        assert outcome.exit_code == 0, (verb, outcome.output, outcome.exception)
+    return (results / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page_of(make_tree(tmp_path_factory.mktemp("report") / "toy"))
+
+
+class Reader(HTMLParser):
+    """Collects what a page refers to, and whether its tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in ("meta", "img", "br", "link", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
+    inside = {f"#{name}" for name in reader.ids}
+    assert all(
+        reference.startswith("data:image/svg+xml;base64,") or reference in inside for reference in reader.references
+    )
+    assert sum(reference.startswith("data:") for reference in reader.references) == 5
+    assert not re.search(r"<script|@import|url\(", page)
+
+
+def test_the_page_holds_all_that_a_reader_is_promised(page: str) -> None:
+    for words in (
+        "Does DaGRPO answer more problems than GRPO",
+        "How to read the intervals",
+        "The base on the training mixture",
+        "What was consumed",
+        "Seconds of a run",
+        "Resolved configuration",
+        "an invented one",
+        "samples/dagrpo/seed1.jsonl",
+        "The checkpoint that every arm starts from",
+        "delta = 3.0",
+    ):
+        assert words in page, words
+    assert all(label.replace("&", "&amp;") in page for _, label, _ in ARMS.values())
+    assert "DaGRPO compares a prompt&#39;s good and bad answers" in page
+
+
+def test_the_answer_comes_first_and_follows_from_the_table(page: str, tmp_path: Path) -> None:
+    assert page.index('class="answer"') < page.index("<h2")
+    assert "DaGRPO and GRPO cannot be told apart here" in page
+    for name, grpo, dagrpo, words in (
+        ("better", 0.0, 4.0, "beats GRPO here: +"),
+        ("worse", 4.0, 0.0, "does worse than GRPO here: −"),
+    ):
+        arms = {"grpo": ("grpo", "GRPO", grpo), "dagrpo": ("dagrpo", "DaGRPO", dagrpo)}
+        runs = open_runs(make_tree(tmp_path / name, arms=arms, seeds=(0, 1, 2)))
+        write_tables(runs, runs.results / "tables")
+        said = answers(read_tables(runs.results / "tables"), labels(runs), runs.subject, "grpo")
+        assert said[0].startswith(f"DaGRPO {words}")
+        assert "better than each other arm by an interval that excludes a tie" in said[2]
+
+
+def test_one_seed_decides_nothing() -> None:
+    row = pd.Series(
+        {
+            "difference": 0.3,
+            "difference_low": 0.2,
+            "difference_high": 0.4,
+            "told_apart": False,
+            "seeds": 1,
+            "detectable": 0.1,
+        }
+    )
+    assert verdict(row, "A", "B", "in distribution") == (
+        "One training run of each cannot tell A from B: +30.0 points in distribution (95 % interval +20.0 to +40.0) "
+        "between these checkpoints, and another seed could reverse it."
+    )
+
+
+def test_runs_of_different_code_are_pointed_out(page: str, tmp_path: Path) -> None:
+    assert "different versions of the code" not in page
+    results = make_tree(tmp_path / "toy", problems=3, samples=1)
+    card = results / "runs/grpo/seed0/run.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"code_hash": "other"}))
+    assert "Runs come from different versions of the code" in page_of(results)
+
+
+def test_a_limited_evaluation_is_said_at_the_top(tmp_path: Path) -> None:
+    arms = {"grpo": ("grpo", "GRPO", 0.5), "sft": ("sft", "<SFT>", 0.5)}
+    page = page_of(
+        make_tree(tmp_path, seeds=(0,), problems=4, samples=1, arms=arms, limited={"sums": [4, 30]}, levels=False)
+    )
+    assert page.index("Limited evaluation, no benchmark score: sums (first 4 of 30)") < page.index("<h2")
+    assert "Each arm has one training seed" in page
+    assert "<SFT>" not in page
+    assert "&lt;SFT&gt;" in page
