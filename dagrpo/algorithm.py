@@ -206,12 +206,16 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
-def method(name: str, options: type[Strict] = NoOptions) -> Callable[[Callable[[Any], Algorithm]], Callable[[Any], Algorithm]]:
+def method(
+    name: str, options: type[Strict] = NoOptions
+) -> Callable[[Callable[[Any], Algorithm]], Callable[[Any], Algorithm]]:
     """Register a function from options to :class:`Algorithm` under a name."""
 
     def register(build: Callable[[Any], Algorithm]) -> Callable[[Any], Algorithm]:
         if name in _METHODS and _METHODS[name].module != build.__module__:
-            raise UserError(f"method {name!r} is registered by {_METHODS[name].module} and by {build.__module__}; rename one")
+            raise UserError(
+                f"method {name!r} is registered by {_METHODS[name].module} and by {build.__module__}; rename one"
+            )
         _METHODS[name] = Method(name, options, build, build.__module__)
         return build
 

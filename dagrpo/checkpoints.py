@@ -23,7 +23,9 @@ class Damaged(Exception):
     """A checkpoint is not what its seal says."""
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> None:
+def save(
+    folder: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any], files: Mapping[str, bytes] | None = None
+) -> None:
     """Write one checkpoint folder atomically; an existing folder of that name is replaced.
 
     Args:
@@ -36,7 +38,9 @@ def save(folder: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any], f
     aside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside / "tensors.safetensors")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside / "tensors.safetensors"
+    )
     (aside / "data.json").write_text(json.dumps(data, indent=1, sort_keys=True))
     for name, content in (files or {}).items():
         (aside / name).write_bytes(content)

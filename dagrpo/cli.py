@@ -19,7 +19,11 @@ StateFolder = Annotated[Path, typer.Option("--state", help="Resumable state; del
 ProblemsPath = Annotated[Path, typer.Option("--problems", help="Problems, one JSON object a line.")]
 
 _NO_ROOM = {errno.ENOSPC: "no space is left on the device", errno.EDQUOT: "the disk quota is used up"}
-_NO_ENTRY = {errno.EROFS: "the file system is read-only", errno.EACCES: "permission is denied", errno.EPERM: "permission is denied"}
+_NO_ENTRY = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
 
 
 @app.command()
@@ -107,7 +111,10 @@ def main() -> None:
         if what is None:
             raise
         remedy = "free some space" if error.errno in _NO_ROOM else "make it writable, or choose another results folder"
-        _end(f"error: cannot write {error.filename or 'the results'}: {what}; {remedy}, then run the same command again: nothing is lost", EXIT_USER_ERROR)
+        _end(
+            f"error: cannot write {error.filename or 'the results'}: {what}; {remedy}, then run the same command again: nothing is lost",
+            EXIT_USER_ERROR,
+        )
 
 
 def _end(message: str, code: int) -> None:

@@ -31,7 +31,9 @@ class MiniProblems(Strict):
     seed: int = Field(0, ge=0, description="Seed of the problem generator.")
     train: int = Field(1000, ge=1, description="Training problems, all families together.")
     evaluation: int = Field(60, ge=1, description="Evaluation problems for each family.")
-    level_weights: tuple[float, ...] = Field((1.8, 1.0, 1.0, 0.7), description="Training mixture over levels 0, 1, 2, 3.")
+    level_weights: tuple[float, ...] = Field(
+        (1.8, 1.0, 1.0, 0.7), description="Training mixture over levels 0, 1, 2, 3."
+    )
 
 
 class MirrorProblems(Strict):
@@ -382,7 +384,9 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
             found = schema["$defs"][found["discriminator"]["mapping"][part].rsplit("/", 1)[-1]]
         else:
             entries = [found.get("additionalProperties"), *found.get("patternProperties", {}).values()]
-            found = found.get("properties", {}).get(part) or next((entry for entry in entries if isinstance(entry, dict)), {})
+            found = found.get("properties", {}).get(part) or next(
+                (entry for entry in entries if isinstance(entry, dict)), {}
+            )
     return list(_resolve(found, schema).get("properties", {}))
 
 

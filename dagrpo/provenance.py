@@ -17,7 +17,12 @@ def card(device: torch.device) -> dict[str, Any]:
     """Versions, hardware and code hash of this process, the same for identical runs on one machine."""
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "hardware": {"device": _device_name(device), "processor": _processor(), "cores": os.cpu_count(), "platform": platform.platform()},
+        "hardware": {
+            "device": _device_name(device),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+        },
         "code_hash": code_hash(),
     }
 

@@ -15,13 +15,13 @@ def key(*parts: int | str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def uniforms(keys: np.ndarray, position: int) -> np.ndarray:
-    """One uniform number in [0, 1) for each key (uint64, shape (N,)) at one position: float64, shape (N,).
+def uniforms(keys: np.ndarray, position: int | np.ndarray) -> np.ndarray:
+    """One uniform number in [0, 1) for each key (uint64, shape (N,)) at its position, or at one for all: float64, (N,).
 
     The finaliser of SplitMix64 (Steele et al., 2014) over ``key + (position + 1) * golden``.
     """
     with np.errstate(over="ignore"):
-        z = keys.astype(np.uint64) + np.uint64(position + 1) * _GOLDEN
+        z = keys.astype(np.uint64) + np.asarray(position + 1, np.uint64) * _GOLDEN
         z = (z ^ (z >> np.uint64(30))) * _MIX_1
         z = (z ^ (z >> np.uint64(27))) * _MIX_2
         z = z ^ (z >> np.uint64(31))

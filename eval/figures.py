@@ -54,6 +54,7 @@ CURVES = (
     ("entropy", "entropy (nats a token)", 1.0),
     ("masked_share", "rows masked (%)", 100.0),
 )
+LOGARITHMIC = ("grad_norm",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ def curves(source: Source) -> Figure:
     for number, (axis, (key, title, scale)) in enumerate(zip(axes, present, strict=False)):
         for arm in trained:
             table = metrics[metrics["arm"] == arm].pivot_table(index="step", columns="seed", values=key) * scale
+            if key in LOGARITHMIC:  # a step in which no row had an advantage has no gradient, and no logarithm
+                table = table[table > 0]
             smooth = table.rolling(window, min_periods=1, center=True).mean()
             low, high = smooth.min(axis=1), smooth.max(axis=1)
             axis.plot(smooth.index, smooth.mean(axis=1), **_line(source, arm))
@@ -142,7 +145,7 @@ def curves(source: Source) -> Figure:
         axis.set_title(title)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(x=0.01)
-        axis.set_yscale("log" if key == "grad_norm" else "linear")
+        axis.set_yscale("log" if key in LOGARITHMIC else "linear")
         axis.set_xlabel("step" if number >= len(present) - 2 else "")
     for axis in axes[len(present) :]:
         axis.axis("off")

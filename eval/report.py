@@ -78,7 +78,9 @@ def answers(
     sentences.append(f"From the base to {names[reference]}, accuracy {where} moved by {gain} points ({interval}).")
     asked = tables["regime"].dropna(subset=["wanted_low"])
     met = int((asked["met"] == "yes").sum())
-    sentences.append(f"The base meets {met} of the {len(asked)} conditions set for it: weak, but not helpless.")
+    sentences.append(
+        f"Of {len(asked)} conditions for a base that is weak but not helpless, {met} hold (see its table)."
+    )
     return sentences
 
 
@@ -161,8 +163,8 @@ def _best(block: pd.DataFrame, where: str) -> str:
     top = block.loc[block["mean"].idxmax()]
     # More than one arm can share the highest mean.
     leaders = block.loc[block["mean"] == top["mean"], "label"]
-    told = "better than each other arm by an interval that excludes a tie"
-    claim = told if top["best"] else "not told apart from every other arm"
+    better = "better than each other arm by an interval that excludes a tie"
+    claim = better if top["best"] else f"but not {better}"
     return f"The highest average {where} is {100 * top['mean']:.1f} %, of {' and '.join(leaders)}, {claim}."
 
 

@@ -24,7 +24,15 @@ from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
 
 
-def evaluate(spec: EvaluationSpec, model: Path, problems: Path, seed: int, out: Path, state: Path, should_stop: ShouldStop = never) -> None:
+def evaluate(
+    spec: EvaluationSpec,
+    model: Path,
+    problems: Path,
+    seed: int,
+    out: Path,
+    state: Path,
+    should_stop: ShouldStop = never,
+) -> None:
     """Write one record for each sample of each problem to ``out``, and ``<out stem>.meta.json`` beside it.
 
     A stopped or killed call loses at most one batch of samples: the next one continues after the last whole batch.
@@ -47,7 +55,10 @@ def evaluate(spec: EvaluationSpec, model: Path, problems: Path, seed: int, out: 
     partial = _Partial(state, sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest())
     batches = _batches(rows, spec)
     engine = TorchEngine(policy, spec.rollout_rows, should_stop)
-    with make_verifier(spec.verifier, should_stop) as verifier, progress(f"evaluate {model.parent.name}", len(rows)) as report:
+    with (
+        make_verifier(spec.verifier, should_stop) as verifier,
+        progress(f"evaluate {model.parent.name}", len(rows)) as report,
+    ):
         done = sum(len(batch) for batch in batches[: partial.batches])
         report(done)
         for batch in batches[partial.batches :]:
@@ -84,7 +95,10 @@ def _samples(problem: Problem, spec: EvaluationSpec) -> int:
 def _records(
     batch: list[Problem], policy: Policy, engine: Engine, verifier: Verifier, spec: EvaluationSpec, seed: int
 ) -> list[dict[str, Any]]:
-    requests = [Request(problem.id, render(problem, policy.tokenizer, spec.prompt), _samples(problem, spec)) for problem in batch]
+    requests = [
+        Request(problem.id, render(problem, policy.tokenizer, spec.prompt), _samples(problem, spec))
+        for problem in batch
+    ]
     groups = engine.sample(requests, Sampling(spec.temperature, spec.max_new_tokens, seed, "evaluate", 0))
     pairs = [
         (problem, request, rollout)

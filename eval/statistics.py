@@ -7,8 +7,9 @@ The interval of an arm, or of a difference between two arms, is the central 95 %
 *Problems and samples.* Within each family, P problems are drawn with replacement, the same for all arms, so that a
 difference is taken on equal questions. A problem brings its samples along: the spread of problem means already holds
 the noise of sampling, and drawing samples again would count it twice (Davison and Hinkley, Bootstrap Methods, 1997,
-section 3.8). Half an imaginary problem, right or wrong by a coin flip for each arm, stands in the urn beside the P real
-ones (the prior of Jeffreys, spelt as data), so that an arm with 0 right of 8 does not get an interval of no width.
+section 3.8). Half an imaginary problem, right or wrong by a coin flip for each arm, stands in the urn beside the P
+real ones (half the weight of Jeffreys' prior, spelt as data), so that an arm with 0 right of 8 does not get an
+interval of no width.
 
 *Seeds.* Resampling two or three seeds understates their spread: their resampled variance is short by (S - 1) / S, and
 a normal quantile stands where one of Student's with S - 1 degrees of freedom belongs. So a draw adds Student's t times
@@ -18,10 +19,10 @@ all trained arms, whose degrees of freedom are those of t, and an arm that sprea
 larger value. For a difference it is the variance of the seed-by-seed differences, pooled over all pairs of arms.
 
 Coverage was simulated with logistic effects of problem, arm and seed, 6 families of 60 problems, 300 or 400
-experiments a setting, and seeds that move an average by 0, 1 or 4 points. Of a difference of averages, with 2, 3 and 8
-seeds: 95.3 to 96.9 % with 9 arms, 95.2 to 98.2 % with 3, 95.5 to 99.2 % with 2 (few seeds to pool, so wide intervals).
-Of a family's difference 93.5 % at the least. An arm whose seeds spread three times as far as all others' gets 91 %.
-``tests/test_eval_statistics.py`` repeats a small part.
+experiments a setting, and seeds that move an average by about 0, 1 or 4 points. Of a difference of averages, with 2, 3
+and 8 seeds: 95.3 to 96.9 % with 9 arms, 95.2 to 98.2 % with 3, 95.5 to 99.2 % with 2 (few seeds to pool, so wide
+intervals). Of a family's difference 93.5 % at the least. An arm whose seeds spread three times as far as all others'
+gets 91 %. ``tests/test_eval_statistics.py`` repeats a small part.
 """
 
 from collections.abc import Sequence

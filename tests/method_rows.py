@@ -55,7 +55,9 @@ def make_rows(
 def run_slots(recipe: Recipe, rows: Rows) -> Rows:
     """Fill reward, advantage and weight, as the trainer does. Scores are hidden unless they are asked for."""
     known = rows.score
-    return assign_credit(recipe, replace(rows, score=torch.full_like(known, NAN)), lambda asked: torch.where(asked, known, NAN))
+    return assign_credit(
+        recipe, replace(rows, score=torch.full_like(known, NAN)), lambda asked: torch.where(asked, known, NAN)
+    )
 
 
 def select(rows: Rows, index: Tensor) -> Rows:

@@ -1,4 +1,4 @@
-"""A base that trains in milliseconds, problems for it, and job specs: what the tests of trainer and evaluation share."""
+"""A base that trains in milliseconds, its problems and job specs: what tests of trainer and evaluation share."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -72,7 +72,15 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(base: Path, problems: P
     moments, stops = random.Random(0), 0
     while True:
         try:
-            evaluate(_spec(), base, problems, 0, tmp_path / "parts.jsonl", tmp_path / "b", _stop_after(moments.randrange(30, 120)))
+            evaluate(
+                _spec(),
+                base,
+                problems,
+                0,
+                tmp_path / "parts.jsonl",
+                tmp_path / "b",
+                _stop_after(moments.randrange(30, 120)),
+            )
         except Interrupted:
             stops += 1
             assert not (tmp_path / "parts.jsonl").exists()

@@ -57,7 +57,7 @@ def test_problems_and_solutions_are_sound(family: str, level: int) -> None:
         assert len(judged) == reference_steps(problem)
         assert max(int(number) for number in re.findall(r"\d+", f"{problem.prompt} {problem.solution}")) <= LARGEST
         if family in FAMILIES:
-            low, high = ((1, 2), (3, 3), (4, 5), (6, 8))[level]
+            low, high = ((1, 2), (3, 3), (4, 4), (5, 6))[level]
             assert low <= reference_steps(problem) - 1 <= high
             assert f"{problem.prompt}=" not in FACTS, "a single fact is no question"
 

@@ -23,7 +23,14 @@ OF_RL_STEPS = {
     "reward", "accuracy", "response_tokens", "truncated_share", "mixed_groups", "samples", "prompt_tokens",
     "response_tokens_total", "entropy",
 }  # fmt: skip
-OF_GATED_STEPS = {"masked_share", "sum_lambda_A", "mask/keep_pos", "mask/keep_neg", "mask/empty_groups", "mask/one_sided_groups"}
+OF_GATED_STEPS = {
+    "masked_share",
+    "sum_lambda_A",
+    "mask/keep_pos",
+    "mask/keep_neg",
+    "mask/empty_groups",
+    "mask/one_sided_groups",
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +77,21 @@ def test_every_method_trains_and_reports(base: Path, problems: Path, tmp_path: P
 
 @pytest.mark.parametrize("name", methods())
 @pytest.mark.parametrize(("micro_tokens", "rollout_rows"), [(64, 16), (512, 5), (100_000, 1000)])
-def test_micro_batches_and_decoding_batches_do_not_change_the_weights(
+def test_micro_batches_and_decoding_batches_do_not_change_the_step(
     base: Path, problems: Path, tmp_path: Path, name: str, micro_tokens: int, rollout_rows: int
 ) -> None:
     """Plain SGD would show it at 1e-6; after Adam's division the first step turns rounding into steps of up to lr
     for weights without a real gradient, so the loss and the gradient norm of the first step are compared."""
-    common = {"steps": 1, "sft_steps": 1}
+    common: dict[str, Any] = {"options": {}, "steps": 1, "sft_steps": 1}
     train(spec(name, **common), 0, base, problems, tmp_path / "a", tmp_path / "state-a")
-    train(spec(name, **common, micro_tokens=micro_tokens, rollout_rows=rollout_rows), 0, base, problems, tmp_path / "b", tmp_path / "state-b")
+    train(
+        spec(name, **common, micro_tokens=micro_tokens, rollout_rows=rollout_rows),
+        0,
+        base,
+        problems,
+        tmp_path / "b",
+        tmp_path / "state-b",
+    )
     one, other = _metrics(tmp_path / "a")[0], _metrics(tmp_path / "b")[0]
     assert one["trained_tokens"] == other["trained_tokens"] > 0
     assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
@@ -96,7 +110,14 @@ def test_reinforcement_raises_the_reward(base: Path, problems: Path, tmp_path: P
     """Only "A1" is right for the problems that are kept, and the policy finds out."""
     easy = [problem for problem in read_problems(problems) if problem.answer == "1"]
     write_problems(tmp_path / "easy.jsonl", easy)
-    train(spec("grpo", steps=30, prompts=8, rl={"lr": 5e-3}), 0, base, tmp_path / "easy.jsonl", tmp_path / "out", tmp_path / "state")
+    train(
+        spec("grpo", steps=30, prompts=8, rl={"lr": 5e-3}),
+        0,
+        base,
+        tmp_path / "easy.jsonl",
+        tmp_path / "out",
+        tmp_path / "state",
+    )
     rewards = [row["reward"] for row in _metrics(tmp_path / "out")]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2
 
@@ -122,7 +143,10 @@ def test_a_step_without_any_gradient_leaves_the_weights(base: Path, problems: Pa
     random_base = tiny_base(tmp_path / "base")
     train(spec("grpo", steps=1), 0, random_base, problems, tmp_path / "out", tmp_path / "state")
     assert _metrics(tmp_path / "out")[0]["mixed_groups"] == 0  # a random base solves nothing
-    before, after = load_file(random_base / "model.safetensors"), load_file(tmp_path / "out" / "model" / "model.safetensors")
+    before, after = (
+        load_file(random_base / "model.safetensors"),
+        load_file(tmp_path / "out" / "model" / "model.safetensors"),
+    )
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

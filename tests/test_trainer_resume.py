@@ -18,7 +18,11 @@ from dagrpo.trainer import loop
 from dagrpo.trainer.loop import train
 from tests.miniature import spec, tiny_base, tiny_problems
 
-METHODS: list[tuple[str, dict[str, Any]]] = [("random_reward", {}), ("dagrpo", {"delta": 1.0}), ("sft_then_rl", {"rl": "grpo"})]
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("random_reward", {}),
+    ("dagrpo", {"delta": 1.0}),
+    ("sft_then_rl", {"rl": "grpo"}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,9 @@ def test_interrupted_anywhere_ends_with_the_same_bits(
     interruptions = 0
     while True:
         try:
-            train(job, 0, base, problems, tmp_path / "parts", tmp_path / "state", _stop_after(looked.randrange(40, 150)))
+            train(
+                job, 0, base, problems, tmp_path / "parts", tmp_path / "state", _stop_after(looked.randrange(40, 150))
+            )
         except Interrupted:
             interruptions += 1
             assert not (tmp_path / "parts").exists()
@@ -93,7 +99,7 @@ def _stop_at_step(root: Path, step: int) -> Callable[[], bool]:
         loop.Run.continue_to_end = original  # type: ignore[method-assign]
         original(run, title)
 
-    loop.Run.continue_to_end = remember  # type: ignore[method-assign]
+    loop.Run.continue_to_end = remember  # type: ignore[assignment, method-assign]
     return lambda: bool(runs) and runs[0].state.step >= step
 
 
@@ -114,13 +120,19 @@ def test_killed_at_random_points_ends_with_the_same_bits(
     moments = random.Random(method)
     kills = 0
     for _ in range(200):
-        child = context.Process(target=_train_in_child, args=(job, base, problems, tmp_path / "parts", tmp_path / "state"))
+        child = context.Process(
+            target=_train_in_child, args=(job, base, problems, tmp_path / "parts", tmp_path / "state")
+        )
         child.start()
         if kills < 4:
             before = sorted((tmp_path / "state").glob("step-*"))
             deadline = time.monotonic() + 60
             # a kill before the first progress proves nothing, so wait for one new checkpoint, then some more
-            while child.is_alive() and sorted((tmp_path / "state").glob("step-*")) == before and time.monotonic() < deadline:
+            while (
+                child.is_alive()
+                and sorted((tmp_path / "state").glob("step-*")) == before
+                and time.monotonic() < deadline
+            ):
                 time.sleep(0.005)
             time.sleep(moments.uniform(0.0, 0.15))
             if child.is_alive():
@@ -152,7 +164,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 def test_state_of_another_configuration_is_not_continued(base: Path, problems: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        train(spec("random_reward"), 0, base, problems, tmp_path / "out", tmp_path / "state", _stop_at_step(tmp_path, 2))
+        train(
+            spec("random_reward"), 0, base, problems, tmp_path / "out", tmp_path / "state", _stop_at_step(tmp_path, 2)
+        )
     other = spec("random_reward", rl={"lr": 2e-3})
     train(other, 0, base, problems, tmp_path / "out", tmp_path / "state")
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()

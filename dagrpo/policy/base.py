@@ -21,7 +21,9 @@ def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -
     match spec.base:
         case MiniBase():
             if not isinstance(spec.problems, MiniProblems):
-                raise UserError("base.kind mini learns the procedural families; set problems.kind to mini, or choose another base")
+                raise UserError(
+                    "base.kind mini learns the procedural families; set problems.kind to mini, or choose another base"
+                )
             pretrain(spec.base, spec.problems, out, state, should_stop)
         case SmolLM2Base():
             convert_smollm2(out)

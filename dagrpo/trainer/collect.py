@@ -40,7 +40,9 @@ def problems_of_step(problems: Sequence[Problem], count: int, step: int, seed: i
     """
     steps_in_epoch = len(problems) // count
     if steps_in_epoch == 0:
-        raise UserError(f"{len(problems)} training problems are fewer than the {count} of one step; lower train.prompts")
+        raise UserError(
+            f"{len(problems)} training problems are fewer than the {count} of one step; lower train.prompts"
+        )
     epoch, index = divmod(step, steps_in_epoch)
     order = seeds.permutation(len(problems), seed, "order", epoch)
     return [problems[i] for i in order[index * count : (index + 1) * count]]
@@ -75,10 +77,16 @@ class Collector:
             UserError: there is no demonstration that the verifier accepts, or one exceeds the budget.
         """
         groups = [Group(problem, (), (self._anchor(problem),)) for problem in self.demonstrated]
-        self._anchor_verdicts = dict(zip((problem.id for problem in self.demonstrated), self._grade(groups), strict=True))
-        self.accepted = [problem for problem in self.demonstrated if self._anchor_verdicts[problem.id] is Verdict.CORRECT]
+        self._anchor_verdicts = dict(
+            zip((problem.id for problem in self.demonstrated), self._grade(groups), strict=True)
+        )
+        self.accepted = [
+            problem for problem in self.demonstrated if self._anchor_verdicts[problem.id] is Verdict.CORRECT
+        ]
         if not self.accepted:
-            raise UserError("this method needs demonstrations, and no training problem has one that the verifier accepts; choose another train file")
+            raise UserError(
+                "this method needs demonstrations, and no training problem has one that the verifier accepts; choose another train file"
+            )
 
     def demonstrations(self, step: int) -> Step:
         """Rows of an SFT step: accepted demonstrations only, each its own group."""
@@ -92,7 +100,9 @@ class Collector:
         """Rows of a reinforcement step, with reward, advantage, score and weight filled in."""
         started = time.monotonic()
         chosen = problems_of_step(self.problems, self.train.prompts, step, self.seed)
-        requests = [Request(problem.id, self._prompt(problem), self._on_policy_rows(recipe, problem)) for problem in chosen]
+        requests = [
+            Request(problem.id, self._prompt(problem), self._on_policy_rows(recipe, problem)) for problem in chosen
+        ]
         sampling = Sampling(self.train.temperature, self.train.max_new_tokens, self.seed, "train", step)
         sampled = self.engine.sample(requests, sampling)
         rolled_out = time.monotonic()
@@ -135,14 +145,18 @@ class Collector:
     def _grade(self, groups: Sequence[Group]) -> list[Verdict]:
         pairs = [(group.problem, rollout) for group in groups for rollout in group.rollouts]
         graded = self.verifier.grade(
-            [problem for problem, _ in pairs], [rollout.text for _, rollout in pairs], [rollout.finish for _, rollout in pairs]
+            [problem for problem, _ in pairs],
+            [rollout.text for _, rollout in pairs],
+            [rollout.finish for _, rollout in pairs],
         )
         return [outcome.verdict for outcome in graded]
 
     def _scores(self, groups: Sequence[Group], verdicts: Sequence[Verdict], asked: Tensor) -> Tensor:
         pairs = [(group.problem, rollout) for group in groups for rollout in group.rollouts]
         chosen = asked.nonzero().flatten().tolist()
-        requests = [ScoreRequest(pairs[i][0], pairs[i][1].text, verdicts[i], pairs[i][1].finish == "stop") for i in chosen]
+        requests = [
+            ScoreRequest(pairs[i][0], pairs[i][1].text, verdicts[i], pairs[i][1].finish == "stop") for i in chosen
+        ]
         scores = torch.full((len(pairs),), float("nan"))
         scores[chosen] = torch.tensor([to_ten(score) for score in self.scorer.score(requests)])
         return scores

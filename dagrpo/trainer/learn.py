@@ -52,7 +52,9 @@ def _sampled(micro: MicroBatch, groups: Sequence[Group]) -> Tensor:
     """The log-probabilities (nats) that a micro-batch's tokens were sampled with, NaN for anchors: (n,)."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     order = list(dict.fromkeys(micro.row.tolist()))
-    return torch.tensor([logp for row in order for logp in (rollouts[row].logps or [float("nan")] * len(rollouts[row].tokens))])
+    return torch.tensor(
+        [logp for row in order for logp in (rollouts[row].logps or [float("nan")] * len(rollouts[row].tokens))]
+    )
 
 
 def learn(
@@ -123,5 +125,3 @@ def _frozen(policy: Policy, update: Update, train: Train, should_stop: ShouldSto
             check(should_stop)
             logps.append(token_logps(policy.model, micro, train.temperature, False).logp)
     return logps
-
-

@@ -29,7 +29,15 @@ from dagrpo.trainer.learn import learn
 from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
 from dagrpo.verify import make_verifier
 
-CONSUMED = ("samples", "prompt_tokens", "response_tokens_total", "anchors", "demonstrations", "optimiser_steps", "trained_tokens")
+CONSUMED = (
+    "samples",
+    "prompt_tokens",
+    "response_tokens_total",
+    "anchors",
+    "demonstrations",
+    "optimiser_steps",
+    "trained_tokens",
+)
 
 
 @dataclass(slots=True)
@@ -42,7 +50,9 @@ class State:
     timings: list[str] = field(default_factory=list)
 
 
-def train(spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, state_root: Path, should_stop: ShouldStop = never) -> None:
+def train(
+    spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, state_root: Path, should_stop: ShouldStop = never
+) -> None:
     """Train one arm with one seed from a base checkpoint, continuing from ``state_root`` where that holds a part of
     the same run, and write ``model/``, ``metrics.jsonl``, ``timings.jsonl`` and ``run.json`` to ``out``.
 
@@ -56,7 +66,9 @@ def train(spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, sta
     policy = load_policy(base, resolve_device(spec.device))
     base_fingerprint = fingerprint(policy.model)
     identity = _identity(spec, seed, base_fingerprint, problems)
-    reference = load_policy(base, policy.device) if any(phase.recipe.needs_reference for phase in algorithm.phases) else None
+    reference = (
+        load_policy(base, policy.device) if any(phase.recipe.needs_reference for phase in algorithm.phases) else None
+    )
     training_problems = read_problems(problems)
     with make_verifier(spec.verifier, should_stop) as verifier:
         engine = TorchEngine(policy, spec.train.rollout_rows, should_stop)
@@ -105,7 +117,10 @@ class Run:
         self.collector, self.root, self.identity, self.should_stop = collector, root, identity, should_stop
         self.state = State()
         self.schedule = [
-            (phase, step, steps) for phase in algorithm.phases for steps in [phase_steps(phase, settings)] for step in range(steps)
+            (phase, step, steps)
+            for phase in algorithm.phases
+            for steps in [phase_steps(phase, settings)]
+            for step in range(steps)
         ]
         self.optimizer: torch.optim.AdamW | None = None
         self._sealed: int | None = None
@@ -117,7 +132,10 @@ class Run:
             try:
                 while self.state.step < len(self.schedule):
                     figures = self._step(*self.schedule[self.state.step])
-                    report(self.state.step, **{name: figures[name] for name in ("accuracy", "loss", "grad_norm") if name in figures})
+                    report(
+                        self.state.step,
+                        **{name: figures[name] for name in ("accuracy", "loss", "grad_norm") if name in figures},
+                    )
                     if self.state.step % self.settings.checkpoint_every == 0:
                         self.seal()
                     check(self.should_stop)
@@ -134,7 +152,15 @@ class Run:
         started = time.monotonic()
         rate = optim.learning_rate(settings, step, steps)
         learned = learn(
-            self.policy, self.reference if recipe.needs_reference else None, self.optimizer, recipe, data, self.settings, settings, rate, self.should_stop
+            self.policy,
+            self.reference if recipe.needs_reference else None,
+            self.optimizer,
+            recipe,
+            data,
+            self.settings,
+            settings,
+            rate,
+            self.should_stop,
         )
         seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
         described = rollout_metrics(data, recipe) if recipe.rollouts else demonstration_metrics(data)
@@ -148,9 +174,17 @@ class Run:
         """Write the state as a checkpoint, unless that very step is sealed already."""
         if self._sealed == self.state.step or self.optimizer is None:
             return
-        files = {"metrics.jsonl": "".join(self.state.metrics).encode(), "timings.jsonl": "".join(self.state.timings).encode()}
+        files = {
+            "metrics.jsonl": "".join(self.state.metrics).encode(),
+            "timings.jsonl": "".join(self.state.timings).encode(),
+        }
         tensors = optim.state_tensors(self.policy.model, self.optimizer)
-        checkpoints.save(checkpoints.step_folder(self.root, self.state.step), tensors, {"step": self.state.step, "identity": self.identity}, files)
+        checkpoints.save(
+            checkpoints.step_folder(self.root, self.state.step),
+            tensors,
+            {"step": self.state.step, "identity": self.identity},
+            files,
+        )
         checkpoints.prune(self.root)
         self._sealed = self.state.step
 

@@ -1,4 +1,4 @@
-"""The figures of one step, as a flat dictionary; pure functions of the rows, so that identical runs write identical lines."""
+"""The figures of one step, as a flat dictionary: pure functions, so that identical runs write identical lines."""
 
 import torch
 from torch import Tensor
@@ -26,7 +26,9 @@ def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
     }
     if entropies:
         figures["entropy"] = float(torch.tensor(entropies, dtype=torch.float64).mean())
-    levels = torch.tensor([-1 if step.groups[g].problem.level is None else step.groups[g].problem.level for g in rows.group.tolist()])
+    levels = torch.tensor(
+        [-1 if step.groups[g].problem.level is None else step.groups[g].problem.level for g in rows.group.tolist()]
+    )
     for level in sorted(set(levels.tolist()) - {-1}):
         figures[f"accuracy/level{level}"] = _mean(rows.correct[policy & (levels == level)])
     if recipe.anchors is not None:

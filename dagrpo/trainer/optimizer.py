@@ -54,5 +54,6 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.AdamW, tensors: M
         if parts:
             # AdamW keeps its step counter on the CPU unless it is fused
             optimizer.state[parameter] = {
-                part: value.clone() if part == "step" else value.to(parameter.device, copy=True) for part, value in parts.items()
+                part: value.clone() if part == "step" else value.to(parameter.device, copy=True)
+                for part, value in parts.items()
             }

@@ -50,7 +50,7 @@ class Verifier(Protocol):
         """Grade response i to problem i, which ended by finish i.
 
         Raises:
-            UserError: a problem has an empty answer, or the answer of a multiple-choice problem is not one of its letters.
+            UserError: a problem has an empty answer, or the answer of a multiple-choice problem is none of its letters.
             Interrupted: a stop was asked for.
         """
         ...
@@ -156,9 +156,9 @@ class MathVerifier(_Closing):
                 judged[pair] = {}
                 asked.append(pair)
         tasks = [(judge, *pair) for pair in asked for judge in _JUDGES]
-        for (judge, *pair), judgement in zip(tasks, self.workers.judge(tasks), strict=True):
+        for (judge, gold, answer), judgement in zip(tasks, self.workers.judge(tasks), strict=True):
             if judgement is not None:
-                judged[pair[0], pair[1]][judge] = judgement
+                judged[gold, answer][judge] = judgement
         if len(self._known) > _REMEMBERED:
             self._known.clear()
         self._known.update((pair, judged[pair]) for pair in asked if len(judged[pair]) == len(_JUDGES))

@@ -7,58 +7,31 @@ large to write down.
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from math import log10
+from operator import add, mul, sub
 
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
+from dagrpo.verify import arithmetic
+from dagrpo.verify.arithmetic import TooLarge
+from dagrpo.verify.lexer import FUNCTIONS, SEPARATORS, tokens
 from dagrpo.verify.text import clean
-from dagrpo.verify.values import Items, Matrix, Named, Relation, Scalar, Union, Unreadable, Value, Words
+from dagrpo.verify.values import Items, Matrix, Named, Relation, Scalar, Union, Unreadable, Value, Words, same
 
-MAX_DIGITS = 10_000
+__all__ = ["TooLarge", "read"]
 
-
-class TooLarge(Exception):
-    """A text asks for a number of more than ``MAX_DIGITS`` digits, or for a computation as large."""
-
-
-_NUMBER = r"(?:\d+\.\d+|\.\d+|\d+)(?:[eE][+-]?\d+(?![a-zA-Z]))?"
-_TOKEN = re.compile(
-    rf'\s*(?:(?P<number>{_NUMBER})|(?P<words>"[^"]*")|(?P<letters>[A-Za-z]+)'
-    r"|(?P<other>\\begin\{[a-z]+\}(?:\{[|lcr]*\})?|\\end\{[a-z]+\}|\\[a-zA-Z]+|\\\\|\\[{}|]|<=|>=|!=|[^\s\"]))"
-)
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|dot)\{(\d+)\}")
-_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d])")
-
-_NUMBER_WORDS = dict(
-    zip("zero one two three four five six seven eight nine ten eleven twelve".split(), range(13), strict=True)
-)
-_FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
-    name: getattr(sympy, name) for name in "sin cos tan cot sec csc sinh cosh tanh coth asin acos atan exp log".split()
-} | {
-    "arcsin": sympy.asin,
-    "arccos": sympy.acos,
-    "arctan": sympy.atan,
-    "ln": sympy.log,
-    "lg": lambda x: sympy.log(x, 10),
-}
-_INVERSES = {"sin": sympy.asin, "cos": sympy.acos, "tan": sympy.atan}
-_CONSTANTS = {r"\pi": sympy.pi, r"\infty": sympy.oo, "e": sympy.E, "i": sympy.I}
-_GREEK = {
-    "\\" + name
-    for name in (
-        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-        "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
-    ).split()
-}
-_ACCENTS = {"\\" + name for name in "hat bar vec dot ddot tilde mathcal mathbb".split()}
-_COMMANDS = {"\\" + name for name in _FUNCTIONS} | {r"\pi", r"\sqrt", r"\infty"}
-_WORDS = {"yes", "no", "odd", "all", "none", "sun", "mon", "tue", "wed", "thu", "fri", "sat", "red"}
+_SYMBOLS = """
+alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon phi
+varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell
+"""
+_GREEK = {"\\" + name for name in _SYMBOLS.split()}
+_ACCENTS = {r"\hat", r"\bar", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\mathcal", r"\mathbb"}
 _UNDONE = {r"\sum", r"\prod", r"\int", r"\iint", r"\oint", r"\lim", r"\bigcup"}
-_REPLACED = {r"\cdot": "*", r"\times": "*", r"\ast": "*", r"\div": "/", r"\approx": "=", r"\ne": "!=", r"\neq": "!="}
+_SIGNS = {"+", "-", r"\pm", r"\mp"}
 _RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in"}
-_SEPARATORS = {",", ";", "or", "and"}
+_NO_FACTOR = {*_RELATIONS, *_SIGNS, r"\cup", r"\}", r"\{", r"\|", r"\\"}
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",)}
+_DEFINED = re.compile(r"\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([a-z](,[a-z])+\)")
 
 
 @lru_cache(maxsize=4096)
@@ -69,11 +42,11 @@ def read(text: str) -> Value:
         Unreadable: the text is no value that this reader knows.
         TooLarge: the text asks for more than can be computed.
     """
-    tokens = _tokens(clean(text))
+    found = tokens(clean(text))
     try:
-        if r"\pm" in tokens or r"\mp" in tokens:
-            return _both(_Reader(tokens, 1).answer(), _Reader(tokens, -1).answer())
-        return _Reader(tokens, 1).answer()
+        if r"\pm" in found or r"\mp" in found:
+            return _both(_Reader(found, 1).answer(), _Reader(found, -1).answer())
+        return _Reader(found, 1).answer()
     except RecursionError:
         raise Unreadable from None
 
@@ -86,63 +59,26 @@ def _both(plus: Value, minus: Value) -> Value:
     return Items("", "", (plus, minus))
 
 
-def _tokens(text: str) -> list[str]:
-    """Split a clean answer: numbers, quoted words, commands, signs, and letters one by one."""
-    if not re.search(r"[(\[]|\\\{", text):  # between brackets a comma separates
-        text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    text = _REPEATING.sub(_repeating, text)
-    tokens: list[str] = []
-    for match in _TOKEN.finditer(text):
-        if letters := match["letters"]:
-            tokens += _letters(letters)
-        elif words := match["words"]:
-            inner = words.strip('" ').lower()
-            tokens += [inner if inner in _SEPARATORS else str(_NUMBER_WORDS.get(inner, f'"{inner}"'))] if inner else []
-        else:
-            token = match["number"] or match["other"]
-            tokens.append(_REPLACED.get(token, token))
-    return tokens
-
-
-def _repeating(match: re.Match[str]) -> str:
-    """A repeating decimal as a fraction: 0.1(6) is (16 - 1) / 90."""
-    whole, once, again = match.groups()
-    above = int(f"{whole}{once}{again}") - int(f"{whole}{once}" or 0)
-    return rf"\frac{{{above}}}{{{(10 ** len(again) - 1) * 10 ** len(once)}}}"
-
-
-def _letters(letters: str) -> list[str]:
-    lower = letters.lower()
-    if "\\" + letters in _COMMANDS:
-        return ["\\" + letters]
-    if lower in _SEPARATORS:
-        return [lower]
-    if lower in _NUMBER_WORDS:
-        return [str(_NUMBER_WORDS[lower])]
-    if len(letters) > 3 or lower in _WORDS:
-        return [f'"{lower}"']
-    return list(letters)
-
-
 class _Reader:
     """One pass over the tokens of an answer; ``sign`` says how to take plus-minus."""
 
     def __init__(self, tokens: list[str], sign: int) -> None:
-        self.tokens, self.sign = list(tokens), sign
+        self.tokens = list(tokens)
+        self.factor = {"+": 1, "-": -1, r"\pm": sign, r"\mp": -sign}
         self.at = self.bars = 0
 
     # ------------------------------------------------------------ values
 
     def answer(self) -> Value:
         values = self.listing()
-        if self.at < len(self.tokens) or not values:
+        if self.at < len(self.tokens):
             raise Unreadable
         return values[0] if len(values) == 1 else Items("", "", tuple(values))
 
     def listing(self) -> list[Value]:
         values = [self.clause()]
-        while self.next() in _SEPARATORS:
-            while self.next() in _SEPARATORS:
+        while self.next() in SEPARATORS:
+            while self.next() in SEPARATORS:
                 self.at += 1
             values.append(self.clause())
         return values
@@ -150,36 +86,20 @@ class _Reader:
     def clause(self) -> Value:
         """One value, or a chain such as ``a = b = c`` or ``1 < x <= 2``."""
         start = self.at
-        parts, signs = [self.united()], list[str]()
+        parts, signs = [self.union()], list[str]()
         name = "".join(token for token in self.tokens[start : self.at] if token not in "{}")
         while self.next() in _RELATIONS:
             signs.append(self.take())
-            parts.append(self.united())
+            parts.append(self.union())
         if not signs:
             return parts[0]
         if signs == [r"\in"]:
             return parts[1]
         if set(signs) == {"="}:
-            return self._equation(name, parts)
-        scalars = [part.expr for part in parts if isinstance(part, Scalar)]
-        if len(scalars) < len(parts):
-            raise Unreadable
-        return _inequality(scalars, signs)
+            return _equation(name, parts)
+        return _inequality([_scalar(part).expr for part in parts], signs)
 
-    def _equation(self, name: str, parts: list[Value]) -> Value:
-        first, last = parts[0], parts[-1]
-        if isinstance(first, Words) or re.fullmatch(r"\\?[A-Za-z]+(_\w+)?'?(\(\\?\w+\))?", name):
-            return Named(name.strip('"'), last)
-        if not all(isinstance(part, Scalar) for part in parts):
-            raise Unreadable
-        left, right = (part.expr for part in (first, last) if isinstance(part, Scalar))
-        if left.free_symbols or right.free_symbols:
-            return Relation("=", left - right)
-        if left != right:  # "7 = 5" states nothing
-            raise Unreadable
-        return last
-
-    def united(self) -> Value:
+    def union(self) -> Value:
         parts = [self.sum()]
         while self.next() == r"\cup":
             self.at += 1
@@ -190,74 +110,55 @@ class _Reader:
 
     def sum(self) -> Value:
         value = self.product()
-        while (sign := self.next()) in ("+", "-", r"\pm", r"\mp"):
+        while (sign := self.next()) in self.factor:
             self.at += 1
-            left, right = _scalar(value), _scalar(self.product())
-            factor = {"+": 1, "-": -1, r"\pm": self.sign, r"\mp": -self.sign}[sign]
-            value = Scalar(left.expr + factor * right.expr, left.measured or right.measured)
+            value = _apply(add if self.factor[sign] == 1 else sub, value, self.product())
         return value
 
     def product(self) -> Value:
         value = self.signed()
         while True:
-            token = self.next()
-            if token in ("*", "/", ":"):
+            sign = self.next()
+            if sign in ("*", "/", ":"):
                 self.at += 1
             elif not self.starts_factor():
                 return value
-            left, right = _scalar(value), _scalar(self.signed())
-            expr = left.expr / right.expr if token in ("/", ":") else left.expr * right.expr
-            value = Scalar(_finite(expr), left.measured or right.measured)
+            value = _apply(_divide if sign in ("/", ":") else mul, value, self.signed())
 
     def signed(self) -> Value:
-        if (sign := self.next()) in ("+", "-", r"\pm", r"\mp"):
-            self.at += 1
-            value = _scalar(self.signed())
-            factor = {"+": 1, "-": -1, r"\pm": self.sign, r"\mp": -self.sign}[sign]
-            return Scalar(factor * value.expr, value.measured)
-        return self.power()
+        if (sign := self.next()) not in self.factor:
+            return self.power()
+        self.at += 1
+        return _apply(mul, Scalar(Integer(self.factor[sign])), self.signed())
 
     def power(self) -> Value:
         value = self.postfix()
         if self.next() != "^":
             return value
         self.at += 1
-        base, exponent = _scalar(value), self.exponent()
-        return Scalar(_power(base.expr, exponent.expr), base.measured or exponent.measured)
+        return _apply(arithmetic.power, value, self.exponent())
 
-    def exponent(self) -> Scalar:
-        if self.next() in ("+", "-"):
-            return _scalar(self.signed())
-        return self.braced() if self.next() == "{" else _scalar(self.power())
+    def exponent(self) -> Value:
+        return self.braced() if self.next() == "{" else self.signed()
 
     def postfix(self) -> Value:
         value = self.atom()
-        while (token := self.next()) in ("!", "%", "°"):
+        while (sign := self.next()) in ("!", "%", "°"):
             self.at += 1
-            inner = _scalar(value)
-            if token == "!":
-                value = Scalar(_factorial(inner.expr))
-            elif token == "%":
-                value = Scalar(inner.expr / 100, inner.measured)
+            if sign == "!":
+                value = _apply(arithmetic.factorial, value)
+            elif sign == "%":
+                value = _apply(_divide, value, Scalar(Integer(100)))
         return value
 
     def starts_factor(self) -> bool:
         """Whether a factor follows without a sign between: a number never does, since "5 5" is not 25."""
         token = self.next()
-        if token is None or token[0].isdigit() or token[0] in '."':
+        if token is None or token in SEPARATORS or token in _NO_FACTOR or token.startswith(r"\end"):
             return False
         if token == "|":
             return self.bars == 0
-        return (
-            token.isalpha()
-            and token not in _SEPARATORS
-            or token in ("(", "{", "[")
-            or (
-                token.startswith("\\")
-                and token not in _RELATIONS | {r"\cup", r"\}", r"\{", r"\|", r"\\", r"\pm", r"\mp"}
-                and not token.startswith(r"\end")
-            )
-        )
+        return token.isalpha() or token in ("(", "{", "[") or token.startswith("\\")
 
     # ------------------------------------------------------------ atoms
 
@@ -265,64 +166,52 @@ class _Reader:
         token = self.take()
         if token[0].isdigit() or token[0] == ".":
             return self.number(token)
-        if token.startswith('"'):
-            return self.words(token)
-        if token in _CONSTANTS:
-            return Scalar(_CONSTANTS[token])
+        if token in arithmetic.CONSTANTS:
+            return Scalar(arithmetic.CONSTANTS[token])
         if token.isalpha() or token in _GREEK:
             return Scalar(Symbol(token + self.subscript()))
-        if token in _ACCENTS:
-            return self.accented(token)
         if token in _CLOSING:
             return self.bracketed(token)
-        if token == "{":
-            self.at -= 1
-            return self.braced()
-        if token == "|":
-            return self.absolute()
-        if token == r"\frac":
-            above, below = self.argument(), self.argument()
-            return Scalar(_finite(above.expr / below.expr), above.measured or below.measured)
-        if token == r"\sqrt":
-            return self.root()
-        if token == r"\binom":
-            above, below = self.argument().expr, self.argument().expr
-            if above.is_number and above > MAX_DIGITS:
-                raise TooLarge
-            return Scalar(sympy.binomial(above, below))
-        if token[1:] in _FUNCTIONS:
+        if token.startswith('"'):
+            return self.words(token)
+        if token[1:] in FUNCTIONS:
             return self.function(token[1:])
-        if token in (r"\emptyset", r"\varnothing"):
-            return Items("{", "}", ())
         if token.startswith(r"\begin"):
             return self.matrix()
+        if token in _ACCENTS:
+            return self.accented(token)
         if token in _UNDONE:
             raise TooLarge
+        match token:
+            case "{":
+                self.at -= 1
+                return self.braced()
+            case "|":
+                return self.absolute()
+            case r"\frac":
+                return _apply(_divide, self.argument(), self.argument())
+            case r"\sqrt":
+                return self.root()
+            case r"\binom":
+                return _apply(arithmetic.binomial, self.argument(), self.argument())
+            case r"\emptyset" | r"\varnothing":
+                return Items("{", "}", ())
         raise Unreadable
 
-    def number(self, token: str) -> Scalar:
-        if len(token) > 1000 or abs(int(re.split("[eE]", token)[1] if "e" in token.lower() else 0)) > 1000:
-            raise TooLarge
-        value, measured = Rational(token), not token.isdigit()
-        if token.isdigit() and (fraction := self.mixed()) is not None:
-            value += fraction
-        return Scalar(value, measured)
+    def number(self, token: str) -> Value:
+        value = Scalar(arithmetic.literal(token), measured=not token.isdigit())
+        return _apply(add, value, Scalar(self.mixed())) if token.isdigit() else value
 
-    def mixed(self) -> Rational | None:
-        """The fraction of a mixed number such as ``2 1/2`` or ``2\\frac{1}{2}``, where one follows."""
-        ahead = self.tokens[self.at : self.at + 7]
-        if len(ahead) >= 3 and ahead[0].isdigit() and ahead[1] == "/" and ahead[2].isdigit():
-            above, below, used = ahead[0], ahead[2], 3
-        elif ahead[:2] == [r"\frac", "{"] and ahead[3:5] == ["}", "{"] and ahead[6:] == ["}"]:
-            above, below, used = ahead[2], ahead[5], 7
-        elif ahead[:1] == [r"\frac"] and len(ahead) > 1 and ahead[1].isdigit() and len(ahead[1]) == 2:
-            above, below, used = ahead[1][0], ahead[1][1], 2
-        else:
-            return None
-        if not (above.isdigit() and below.isdigit() and int(above) < int(below)):
-            return None
-        self.at += used
-        return Rational(int(above), int(below))
+    def mixed(self) -> Rational:
+        """The fraction of a mixed number such as ``2 1/2`` or ``2\\frac{1}{2}``; zero where none follows."""
+        ahead = " ".join(self.tokens[self.at : self.at + 7])
+        match = re.match(r"(\d+) / (\d+)|\\frac { (\d+) } { (\d+) }|\\frac (\d)(\d)(?!\d)", ahead)
+        above, below = (int(part) for part in match.groups() if part is not None) if match else (0, 1)
+        if not 0 < above < below:
+            return Integer(0)
+        assert match is not None
+        self.at += match[0].count(" ") + 1
+        return Rational(above, below)
 
     def words(self, token: str) -> Words:
         text = [token]
@@ -331,8 +220,10 @@ class _Reader:
         return Words(" ".join(text).replace('"', ""))
 
     def subscript(self) -> str:
+        if self.next() == "'":
+            return self.take()
         if self.next() != "_":
-            return "'" * self.skip("'")
+            return ""
         self.at += 1
         if self.next() != "{":
             return "_" + self.take()
@@ -361,73 +252,66 @@ class _Reader:
             return values[0]
         return Items(opening[-1], closing[-1], tuple(values))
 
-    def braced(self) -> Scalar:
+    def braced(self) -> Value:
         self.expect("{")
-        value = _scalar(self.sum())
+        value = self.sum()
         self.expect("}")
         return value
 
-    def argument(self) -> Scalar:
+    def argument(self) -> Value:
         """What a command applies to: a group in braces, or the single character that follows."""
         token = self.next()
-        if token == "{":
-            return self.braced()
         if token is not None and token.isdigit() and len(token) > 1:
             self.tokens[self.at] = token[1:]
             return Scalar(Integer(token[0]))
-        return _scalar(self.atom())
+        return self.braced() if token == "{" else self.atom()
 
-    def root(self) -> Scalar:
-        degree: Expr = Integer(2)
+    def root(self) -> Value:
+        degree: Value = Scalar(Integer(2))
         if self.next() == "[":
             self.at += 1
-            degree = _scalar(self.sum()).expr
+            degree = self.sum()
             self.expect("]")
-        inner = self.argument()
-        return Scalar(_power(inner.expr, _finite(1 / degree)), inner.measured)
+        return _apply(lambda inner, n: arithmetic.power(inner, _divide(1, n)), self.argument(), degree)
 
-    def absolute(self) -> Scalar:
+    def absolute(self) -> Value:
         self.bars += 1
-        inner = _scalar(self.sum())
+        inner = self.sum()
         self.expect("|")
         self.bars -= 1
-        return Scalar(sympy.Abs(inner.expr), inner.measured)
+        return _apply(sympy.Abs, inner)
 
-    def function(self, name: str) -> Scalar:
-        apply, power = _FUNCTIONS[name], None
+    def function(self, name: str) -> Value:
+        apply, exponent = arithmetic.function(name), None
+        base = None
         if name == "log" and self.next() == "_":
             self.at += 1
-            base = self.argument().expr
-            apply = lambda x: sympy.log(x, base)  # noqa: E731
+            base = self.argument()
         if self.next() == "^":
             self.at += 1
-            power = self.exponent().expr
-            if power == -1 and name in _INVERSES:
-                apply, power = _INVERSES[name], None
-        inner = _scalar(self.power())
-        while self.starts_factor() and self.next() not in ("(", "[") and (self.next() or "")[1:] not in _FUNCTIONS:
-            factor = _scalar(self.power())
-            inner = Scalar(inner.expr * factor.expr, inner.measured or factor.measured)
-        expr = _finite(apply(inner.expr))
-        return Scalar(expr if power is None else _power(expr, power), inner.measured)
+            exponent = _scalar(self.exponent())
+            if exponent.expr == -1 and name in arithmetic.INVERSES:
+                apply, exponent = arithmetic.INVERSES[name], None
+        inner = self.power()
+        while self.starts_factor() and self.next() not in ("(", "[") and self.tokens[self.at][1:] not in FUNCTIONS:
+            inner = _apply(mul, inner, self.power())
+        value = _apply(apply, inner) if base is None else _apply(apply, inner, base)
+        return value if exponent is None else _apply(arithmetic.power, value, exponent)
 
     def matrix(self) -> Matrix:
         rows: list[tuple[Value, ...]] = []
-        row: list[Value] = []
-        while True:
-            row.append(self.sum())
-            token = self.take()
-            if token == "&":
-                continue
+        while not rows or not (self.next() or "").startswith(r"\end"):
+            row = [self.sum()]
+            while self.next() == "&":
+                self.at += 1
+                row.append(self.sum())
             rows.append(tuple(row))
-            row = []
-            if token == r"\\" and not (self.next() or "").startswith(r"\end"):
-                continue
-            if token == r"\\":
-                token = self.take()
-            if not token.startswith(r"\end"):
+            if self.next() == r"\\":
+                self.at += 1
+            elif not (self.next() or "").startswith(r"\end"):
                 raise Unreadable
-            return Matrix(tuple(rows))
+        self.at += 1
+        return Matrix(tuple(rows))
 
     # ------------------------------------------------------------ tokens
 
@@ -435,21 +319,21 @@ class _Reader:
         return self.tokens[self.at] if self.at < len(self.tokens) else None
 
     def take(self) -> str:
-        token = self.next()
-        if token is None:
+        if self.at >= len(self.tokens):
             raise Unreadable
         self.at += 1
-        return token
+        return self.tokens[self.at - 1]
 
     def expect(self, wanted: str) -> None:
         if self.take() != wanted:
             raise Unreadable
 
-    def skip(self, token: str) -> int:
-        start = self.at
-        while self.next() == token:
-            self.at += 1
-        return self.at - start
+
+def _apply(operation: Callable[..., Expr], *values: Value) -> Scalar:
+    """Combine scalars; the result is measured if one of them is."""
+    scalars = [_scalar(value) for value in values]
+    expr = operation(*(scalar.expr for scalar in scalars))
+    return Scalar(arithmetic.finite(expr), any(scalar.measured for scalar in scalars))
 
 
 def _scalar(value: Value) -> Scalar:
@@ -458,51 +342,40 @@ def _scalar(value: Value) -> Scalar:
     return value
 
 
-def _finite(expr: Expr) -> Expr:
-    if expr.has(sympy.zoo, sympy.nan):
+def _divide(above: Expr, below: Expr) -> Expr:
+    if below == 0:
         raise Unreadable
-    return expr
+    return above / below
 
 
-def _power(base: Expr, exponent: Expr) -> Expr:
-    if base.is_Add and exponent.is_Integer and abs(exponent) > 100:
-        raise TooLarge
-    if base.is_number and exponent.is_number and exponent.is_real and base not in (0, 1, -1):
-        if abs(exponent) > 4 * MAX_DIGITS:
-            raise TooLarge
-        if base.is_Rational:
-            digits = log10(max(abs(base.p), base.q, 2))
-            if digits * float(abs(exponent)) > MAX_DIGITS or (not exponent.is_Integer and digits > 300):
-                raise TooLarge
-    return _finite(base**exponent)
-
-
-def _factorial(expr: Expr) -> Expr:
-    if expr.is_number and (not expr.is_Integer or expr > 1000):
-        raise TooLarge
-    return sympy.factorial(expr)
+def _equation(name: str, parts: list[Value]) -> Value:
+    first, last = parts[0], parts[-1]
+    if isinstance(first, Words) or _DEFINED.fullmatch(name):
+        return Named(name.strip('"'), last)
+    if all(same(first, part) for part in parts[1:]):  # one value, written in several ways
+        return last
+    left, right = _scalar(first).expr, _scalar(last).expr
+    if not (left.free_symbols or right.free_symbols):
+        raise Unreadable  # "7 = 5" states nothing
+    return Relation("=", left - right)
 
 
 def _inequality(parts: list[Expr], signs: list[str]) -> Value:
     """An interval where a lone symbol is bounded by numbers, a relation otherwise."""
     if all(sign in (">", ">=") for sign in signs):
         parts, signs = parts[::-1], [sign.replace(">", "<") for sign in signs[::-1]]
-    if len(parts) > 3 or not all(sign in ("<", "<=") for sign in signs) and signs != ["!="]:
-        raise Unreadable
     if signs == ["!="]:
         return Relation("!=", parts[0] - parts[1])
-    closed = [sign == "<=" for sign in signs]
-    low, high = -sympy.oo, sympy.oo
-    if len(parts) == 3:
-        low, middle, high = parts
-    elif parts[0].is_Symbol:
-        middle, high = parts
-        closed = [False, *closed]
-    else:
-        low, middle = parts
-        closed = [*closed, False]
-    if middle.is_Symbol and low.is_number and high.is_number:
-        return Items("[" if closed[0] else "(", "]" if closed[1] else ")", (Scalar(low), Scalar(high)))
+    if len(parts) > 3 or not all(sign in ("<", "<=") for sign in signs):
+        raise Unreadable
+    low, high, opening, closing = -sympy.oo, sympy.oo, "(", ")"
+    middle = 0 if parts[0].is_Symbol else 1
+    if middle == 1:
+        low, opening = parts[0], "[" if signs[0] == "<=" else "("
+    if middle < len(parts) - 1:
+        high, closing = parts[-1], "]" if signs[-1] == "<=" else ")"
+    if parts[middle].is_Symbol and low.is_number and high.is_number:
+        return Items(opening, closing, (Scalar(low), Scalar(high)))
     if len(parts) == 3:
         raise Unreadable
     return Relation(signs[0], parts[0] - parts[1])

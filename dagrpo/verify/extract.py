@@ -5,16 +5,16 @@ opened closes a thought that the prompt's template opened. Then the first rule t
 
 ``boxed``             the last non-empty ``\\boxed{…}`` (or ``\\fbox``) outside thoughts that is closed
 ``answer_tag``        the last non-empty ``<answer>…</answer>`` outside thoughts
-``phrase``            what follows the last "answer is", "answer:" or "####" outside thoughts, to the end of the sentence
+``phrase``            what follows the last "answer is", "answer:" or "####" outside thoughts, up to the sentence's end
 ``boxed_in_thought``  the last non-empty box of a finished thought
 ``bare``              multiple choice only: a single line that is nothing but an option
 
 A response that the budget cut is held to what was complete before the cut, so ``boxed`` and ``answer_tag`` alone apply:
 the cut may have shortened a phrase, and taken back a thought.
 
-A multiple-choice answer is then reduced to its letter. ``letter``: one letter of the options, bracketed, dotted or bare,
-followed by nothing, by its own option's text, or by words that name no other letter. ``option_text``: the text of exactly
-one option. An answer that names several options names none.
+A multiple-choice answer is then reduced to its letter. ``letter``: one letter of the options, bracketed, dotted or
+bare, followed by nothing, by its own option's text, or by words that name no other letter. ``option_text``: the text of
+exactly one option. An answer that names several options names none.
 """
 
 import re

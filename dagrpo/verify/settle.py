@@ -2,7 +2,8 @@
 
 from enum import Enum
 
-from dagrpo.verify.text import contradicting_units, nesting, plain_number, same_text
+from dagrpo.verify.plain import compare, read_plain
+from dagrpo.verify.text import clean, contradicting_units, nesting, same_text
 
 MAX_CHARACTERS, MAX_NESTING = 2_000, 40
 
@@ -22,8 +23,8 @@ class Judgement(Enum):
 def settle(gold: str, answer: str) -> Judgement | None:
     """Judge what one look can judge; ``None`` where a judge must compute.
 
-    In this order: the gold's own text is right; an answer too long or too deeply nested is refused; two plain numbers
-    are compared as numbers (the judges agree on those, so asking them would only take time); an answer in another
+    In this order: the gold's own text is right; an answer too long or too deeply nested is refused; two plain
+    answers are compared exactly (the judges agree on those, so asking them would only take time); an answer in another
     unit than the gold's is wrong, even where a conversion would make it right.
     """
     if len(answer) > MAX_CHARACTERS:
@@ -32,10 +33,7 @@ def settle(gold: str, answer: str) -> Judgement | None:
         return Judgement.EQUAL
     if nesting(answer) > MAX_NESTING:
         return Judgement.REFUSED
-    wanted, given = plain_number(gold), plain_number(answer)
-    if wanted is not None and given is not None:
-        if wanted == given:
-            return Judgement.EQUAL
-        if abs(wanted - given) > max(abs(wanted), abs(given), 1) / 1000:
-            return Judgement.UNEQUAL
+    wanted, given = read_plain(clean(gold)), read_plain(clean(answer))
+    if wanted is not None and given is not None and (equal := compare(wanted, given)) is not None:
+        return Judgement.of(equal)
     return Judgement.UNEQUAL if contradicting_units(gold, answer) else None

@@ -1,10 +1,10 @@
-"""An answer as text: one spelling for many, plain numbers, and the unit that an answer ends in.
+"""An answer as text: one spelling for many, and the unit that an answer ends in.
 
 Nothing here computes: every function is a few linear passes over the text, safe on whatever a model writes.
 """
 
 import re
-from fractions import Fraction
+from functools import lru_cache
 
 _CHARACTERS = str.maketrans(
     {
@@ -22,8 +22,8 @@ _CHARACTERS = str.maketrans(
         "±": r"\pm ",
         "∪": r"\cup ",
         "√": r"\sqrt ",
-        "²": "^2",
-        "³": "^3",
+        "⁄": "/",
+        "½": r"\frac{1}{2}",
         "\n": " ",
         "\t": " ",
         "\u00a0": " ",
@@ -51,11 +51,13 @@ _REWRITES = tuple(
     )
 )
 
-_SUBSCRIPT = re.compile("[₀-₉]+")
-_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z])")  # a command escaped once too often; in a matrix, the end of a row
-_PLAIN = re.compile(
-    r"([+-]?)(?:(\d{1,15})|(\d{0,9})\.(\d{1,9})|(\d{1,9})/(\d{1,9})|\\frac\{(-?\d{1,9})\}\{(\d{1,9})\})"
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "₀₁₂₃₄₅₆₇₈₉₋"
+_SHIFTED = (
+    (re.compile(f"[{_RAISED}]+"), "^", str.maketrans(_RAISED, "0123456789-")),
+    (re.compile(f"[{_LOWERED}]+"), "_", str.maketrans(_LOWERED, "0123456789-")),
 )
+_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|\([^()]*\)|[A-Za-z])")
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z])")  # a command escaped once too often; in a matrix, the end of a row
 _TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
 _BASE = re.compile(r"([0-9A-Za-z]+)_\{?(\d{1,2})\}?")
 _FACTOR = re.compile(r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?([a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*")
@@ -79,8 +81,9 @@ _UNITS: dict[str, tuple[tuple[str, int], ...]] = {
 
 def characters(text: str) -> str:
     """Write mathematical characters as LaTeX commands, all spaces as one kind, and no command escaped twice."""
-    text = _SUBSCRIPT.sub(lambda match: f"_{{{''.join(str(ord(digit) - ord('₀')) for digit in match[0])}}}", text)
-    text = text.translate(_CHARACTERS)
+    for pattern, sign, digits in _SHIFTED:
+        text = pattern.sub(rf"{sign}{{\g<0>}}", text).translate(digits)
+    text = _ROOT.sub(r"\\sqrt{\1}", text).translate(_CHARACTERS)
     return text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
 
 
@@ -89,6 +92,7 @@ def without_dollars(text: str) -> str:
     return re.sub(r"(?<!\\)(?:\$|\\[()\[\]])", "", text)
 
 
+@lru_cache(maxsize=8192)
 def clean(text: str) -> str:
     """Bring an answer to one spelling: no marks, spacing commands or sizes; words of ``\\text`` in quotes."""
     text = characters(text).strip()
@@ -103,24 +107,6 @@ def same_text(gold: str, answer: str) -> bool:
     """Compare two answers letter by letter, spacing and wrappers aside; words also without regard to case."""
     left, right = _bare(gold), _bare(answer)
     return bool(left) and (left == right or (left.isalpha() and left.lower() == right.lower()))
-
-
-def plain_number(text: str) -> Fraction | None:
-    """Read a whole number, decimal or simple fraction exactly; ``None`` for anything else."""
-    match = _PLAIN.fullmatch(text.strip())
-    if match is None:
-        return None
-    sign, whole, units, decimals, *ratios = match.groups()
-    if whole is not None:
-        value = Fraction(int(whole))
-    elif decimals is not None:
-        value = Fraction(int(units + decimals), 10 ** len(decimals))
-    else:
-        above, below = (ratio for ratio in ratios if ratio is not None)
-        if int(below) == 0:
-            return None
-        value = Fraction(int(above), int(below))
-    return -value if sign == "-" else value
 
 
 def split_unit(text: str) -> tuple[str, str | None]:

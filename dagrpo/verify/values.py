@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import sympy
-from sympy import Expr, Rational
+from sympy import Expr, Rational, Symbol
 
 _EXACT, _MEASURED = Rational(1, 10**20), Rational(1, 10**6)
 
@@ -85,6 +85,10 @@ def same(gold: Value, answer: Value) -> bool:
     match gold, answer:
         case Named(), Named():
             return gold.name == answer.name and same(gold.value, answer.value)
+        case Named(value=Scalar(left)), Relation(sign="="):
+            return _proportional(Symbol(gold.name) - left, answer.gap, False)
+        case Relation(sign="="), Named(value=Scalar(right)):
+            return _proportional(gold.gap, Symbol(answer.name) - right, False)
         case Named(), _:
             return same(gold.value, answer)
         case _, Named():

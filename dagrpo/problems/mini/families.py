@@ -1,6 +1,6 @@
 """Six mathematical families and three out of distribution, each at four levels of difficulty.
 
-A level is a number of worked steps: 1-2, 3, 4-5 and 6-8 in the mathematical families, the length of a list in the
+A level is a number of worked steps: 1-2, 3, 4 and 5-6 in the mathematical families, the length of a list in the
 others. No question is a single arithmetic fact, so facts may be taught without giving a question away.
 """
 
@@ -18,7 +18,7 @@ FAMILIES = ("sums", "products", "divisors", "remainders", "equations", "brackets
 OUT_OF_DISTRIBUTION = ("maximum", "sorting", "counting")
 LEVELS = (0, 1, 2, 3)
 LARGEST = 60  # no number in a question or a worked solution is larger
-_STEPS = ((1, 2), (3, 3), (4, 5), (6, 8))
+_STEPS = ((1, 2), (3, 3), (4, 4), (5, 6))
 _HELD_OUT = {"evaluation": 0.1, "development": 0.2}  # upper ends of their shares of all questions
 _TRIES = 20_000
 
@@ -140,17 +140,16 @@ def _factors(rng: np.random.Generator, long: bool) -> tuple[str, int]:
 
 
 def _products(rng: np.random.Generator, level: int) -> str | None:
-    shape = _pick(rng, (("s",), ("sc", "ss", "l"), ("lc", "scc", "ls", "sss"), ("ll", "lss", "lsc", "llc"))[level])
+    """Short (s) and long (l) products and further terms (c)."""
+    shapes = (("sc",), ("scc", "ss", "l"), ("lc", "ssc"), ("ls", "sss", "lcc", "lsc", "sssc"))
+    shape = _pick(rng, shapes[level])
     text, value = _factors(rng, shape[0] == "l")
-    for kind in shape[1:]:
-        if kind != "c":
-            more, product = _factors(rng, kind == "l")
-            down = value > product and rng.random() < 0.5
-            text += f"{'-' if down else '+'}{more}"
-            value += -product if down else product
-    if value > LARGEST:
-        return None
-    return _chain(rng, text, value, 1) if shape.count("c") or level == 0 else text
+    for kind in shape[1:].replace("c", ""):
+        more, product = _factors(rng, kind == "l")
+        down = value > product and rng.random() < 0.5
+        text += f"{'-' if down else '+'}{more}"
+        value += -product if down else product
+    return _chain(rng, text, value, shape.count("c")) if value <= LARGEST else None
 
 
 def _divisor(rng: np.random.Generator, steps: int) -> str:
@@ -193,23 +192,21 @@ def _sign(rng: np.random.Generator) -> str:
     return "+" if rng.random() < 0.5 else "-"
 
 
+_EQUATIONS = (  # the empty braces take the constant that makes x whole
+    ("x+{c}={}", "{a}*x+{c}={}", "{a}*x-{c}={}", "x-{c}={}"),
+    ("{a}*x+{c}={d}*x+{}", "{a}*(x+{b})-{c}={}", "{a}*(x+{b})+{c}={}", "{a}*x+{b}-{c}={}"),
+    ("{a}*(x+{b})-{c}={}+{f}", "{a}*x-{c}={d}*{e}-{}", "{a}*(x+{b})-{c}+{f}={}"),
+    ("{a}*(x+{b})+{c}={d}*{e}+{}", "{a}*(x-{b})-{c}={d}*{e}-{}", "{a}*(x+{b})+{c}-{f}={d}*{e}+{}"),
+)
+
+
 def _equations(rng: np.random.Generator, level: int) -> str | None:
     x, a, b, c, d, e, f = (_number(rng, 2, high) for high in (12, 9, 12, 30, 9, 9, 20))
-    if level == 0:
-        shape = _pick(rng, ("x+{c}={}", "{a}*x+{c}={}", "{a}*x-{c}={}", "x-{c}={}"))
-    elif level == 1:
-        shape = _pick(rng, ("{a}*x+{c}={d}*x+{}", "{a}*(x+{b})-{c}={}", "{a}*(x+{b})+{c}={}", "{a}*x+{b}-{c}={}"))
-    elif level == 2:
-        shape = _pick(rng, ("{a}*(x+{b})-{c}={}+{f}", "{a}*(x+{b})+{c}={d}*{e}+{}", "{a}*x-{c}={d}*{e}-{}"))
-    else:
-        shape = _pick(
-            rng,
-            ("{a}*(x+{b})+{c}-{f}={d}*{e}+{}", "{a}*(x-{b})-{c}={d}*({e}+{f})-{}", "{a}*(x+{b})-{c}={d}*{e}+{f}-{}"),
-        )
+    shape = _pick(rng, _EQUATIONS[level])
     left, right = shape.format(0, a=a, b=b, c=c, d=d, e=e, f=f).split("=")
     missing = evaluate(side(left), x) - evaluate(side(right), x)
     constant = -missing if shape.endswith("-{}") else missing
-    return shape.format(constant, a=a, b=b, c=c, d=d, e=e, f=f) if constant > 0 else None
+    return shape.format(constant, a=a, b=b, c=c, d=d, e=e, f=f) if 0 < constant <= LARGEST else None
 
 
 def _brackets(rng: np.random.Generator, level: int) -> str | None:
