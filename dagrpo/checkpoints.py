@@ -6,13 +6,16 @@ crash at any instant leaves the checkpoint before it intact.
 
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -38,21 +41,23 @@ def save(
     aside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, aside / "tensors.safetensors"
-    )
+    with disk_errors():
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            aside / "tensors.safetensors",
+        )
     (aside / "data.json").write_text(json.dumps(data, indent=1, sort_keys=True))
     for name, content in (files or {}).items():
         (aside / name).write_bytes(content)
     manifest = {path.name: _digest(path) for path in sorted(aside.iterdir())}
     (aside / MANIFEST).write_text(json.dumps(manifest, indent=1))
     for path in aside.iterdir():
-        _flush(path)
-    _flush(aside)
+        flush(path)
+    flush(aside)
     if folder.exists():
         shutil.rmtree(folder)
     aside.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,7 +89,7 @@ def verify(folder: Path) -> None:
 
 
 def latest(root: Path) -> Path | None:
-    """The newest intact ``step-*`` folder below a root, or ``None``; damaged ones are named on stderr and passed over."""
+    """The newest intact ``step-*`` folder below a root, or ``None``; damaged ones are named on stderr and passed."""
     for folder in sorted(root.glob("step-*"), reverse=True):
         try:
             verify(folder)
@@ -111,8 +116,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
     aside.write_bytes(content)
-    _flush(aside)
+    flush(aside)
     aside.replace(path)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise as ``OSError`` what safetensors reports as an error of its own when the disk fails."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def _digest(path: Path) -> str:
@@ -123,7 +140,8 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Force a file's or a folder's content to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

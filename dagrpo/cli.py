@@ -111,10 +111,8 @@ def main() -> None:
         if what is None:
             raise
         remedy = "free some space" if error.errno in _NO_ROOM else "make it writable, or choose another results folder"
-        _end(
-            f"error: cannot write {error.filename or 'the results'}: {what}; {remedy}, then run the same command again: nothing is lost",
-            EXIT_USER_ERROR,
-        )
+        where = error.filename or "the results"
+        _end(f"error: cannot write {where}: {what}; {remedy}, then run this again: nothing is lost", EXIT_USER_ERROR)
 
 
 def _end(message: str, code: int) -> None:

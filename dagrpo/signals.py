@@ -39,7 +39,7 @@ def stop_flag() -> Iterator[ShouldStop]:
 
 
 def interrupt_at_once() -> None:
-    """Let SIGTERM and SIGINT raise :class:`Interrupted` wherever they arrive: for start-up, when nothing is at stake."""
+    """Let SIGTERM and SIGINT raise :class:`Interrupted` wherever they arrive: for start-up, with nothing at stake."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Interrupted

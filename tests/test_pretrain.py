@@ -22,6 +22,10 @@ SPEC = MiniBase(
 )
 
 
+def questions(reading: Reading) -> list[str]:
+    return [problem.prompt for cell in reading.cells.values() for problem in cell]
+
+
 def weights(folder: Path) -> str:
     return sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
@@ -102,7 +106,7 @@ def test_batches_are_decided_by_their_step_and_have_the_asked_size() -> None:
         size = sum(len(group.prompt_tokens) + len(group.responses[0]) - 1 for group in batch)
         assert SPEC.step_tokens <= size <= SPEC.step_tokens + 100
     assert reading.batch(0) != reading.batch(1)
-    assert {split_of(problem.prompt) for problem in reading.problems} == {"train"}
+    assert {split_of(question) for question in questions(reading)} == {"train"}
     facts = sum(len(group.prompt_tokens) for group in reading.batch(0) if len(group.responses[0]) == 1)
     assert facts / SPEC.step_tokens == pytest.approx(SPEC.corpus.facts[0], abs=0.05)
 
@@ -111,7 +115,7 @@ def test_the_base_reads_no_training_problem() -> None:
     problems = MiniProblems(train=900, evaluation=4)
     reading = Reading(SPEC.model_copy(update={"corpus": Corpus(problems=3000)}), problems, build_tokenizer())
     trained = {canonical(parse(problem.prompt)) for problem in build(problems).train}
-    assert not trained & {canonical(parse(problem.prompt)) for problem in reading.problems}
+    assert not trained & {canonical(parse(question)) for question in questions(reading)}
 
 
 def test_learning_rate_warms_up_and_decays() -> None:

@@ -6,7 +6,7 @@ import pytest
 from dagrpo import seeds
 from dagrpo.config import Corpus, MiniProblems
 from dagrpo.problems.mini import FAMILIES, LEVELS, OUT_OF_DISTRIBUTION, check_steps, generate, split_of
-from dagrpo.problems.mini.corpus import corpus_problems, facts, respond
+from dagrpo.problems.mini.corpus import cell_shares, corpus_problems, facts, respond
 from dagrpo.problems.mini.expressions import canonical, parse
 from dagrpo.problems.mini.families import LARGEST, draw
 
@@ -28,33 +28,32 @@ def test_the_corpus_holds_no_problem_of_the_experiment() -> None:
     )
 
 
-def test_the_corpus_is_mixed_as_told() -> None:
-    cells = corpus_problems(CORPUS, 0, frozenset())
-    total = sum(map(len, cells.values()))
-    apart = sum(len(cells[family, level]) for family in OUT_OF_DISTRIBUTION for level in LEVELS)
-    assert apart / total == pytest.approx(CORPUS.out_of_distribution, abs=0.02)
-    first = sum(len(cells[family, 0]) for family in FAMILIES)
-    second = sum(len(cells[family, 2]) for family in FAMILIES)
-    assert first / second == pytest.approx(CORPUS.levels[0] / CORPUS.levels[2], rel=0.1)
+@pytest.mark.parametrize("school", [True, False])
+def test_cells_are_read_as_told(school: bool) -> None:
+    shares = cell_shares(CORPUS, school)
+    assert sum(shares.values()) == pytest.approx(1)
+    apart = sum(shares[family, level] for family in OUT_OF_DISTRIBUTION for level in LEVELS)
+    assert apart == pytest.approx(CORPUS.out_of_distribution)
+    levels = np.array([sum(share for (_, at), share in shares.items() if at == level) for level in LEVELS])
+    told = np.array(CORPUS.school_levels if school else CORPUS.web_levels)
+    assert levels == pytest.approx(told / told.sum())
 
 
 @pytest.mark.parametrize("family", FAMILIES + OUT_OF_DISTRIBUTION)
 def test_styles(family: str) -> None:
     rng = seeds.generator("styles", family)
-    bare = Corpus(worked=(0, 0, 0, 0), wrong=(0, 0, 0, 0))
-    wrong = bare.model_copy(update={"wrong": (1, 1, 1, 1)})
-    worked = bare.model_copy(update={"worked": (1, 1, 1, 1), "slips": 0.0})
-    slipping = worked.model_copy(update={"slips": 1.0})
+    bare = Corpus(worked=(0, 0, 0, 0))
+    worked = Corpus(worked=(1, 1, 1, 1), slips=0)
+    slipping = Corpus(worked=(1, 1, 1, 1), slips=1)
     for level in LEVELS:
         problem = draw(family, level, rng)
-        assert respond(problem, bare, rng) == f"A{problem.answer}"
-        assert respond(problem, worked, rng) == problem.solution
-        guess = respond(problem, wrong, rng)
-        assert guess != f"A{problem.answer}"
-        assert guess.startswith("A")
-        slip = respond(problem, slipping, rng)
-        assert not all(check_steps(problem, slip)), slip
-        assert ";" in slip
+        assert respond(problem, bare, False, rng) == f"A{problem.answer}"
+        assert respond(problem, worked, False, rng) == problem.solution
+        assert respond(problem, slipping, True, rng) == problem.solution, "no slips in school"
+        for _ in range(5):
+            slip = respond(problem, slipping, False, rng)
+            assert not all(check_steps(problem, slip)), slip
+            assert ";" in slip
 
 
 def test_facts_are_true_and_in_range() -> None:
@@ -71,6 +70,6 @@ def test_facts_are_true_and_in_range() -> None:
 
 def test_responses_are_decided_by_their_generator() -> None:
     problem = draw("sums", 2, np.random.default_rng(0))
-    one, other = ([respond(problem, CORPUS, seeds.generator("again", i)) for i in range(20)] for _ in range(2))
+    one, other = ([respond(problem, CORPUS, False, seeds.generator("again", i)) for i in range(20)] for _ in range(2))
     assert one == other
     assert len(set(one)) > 2

@@ -1,6 +1,5 @@
 """Load and save a policy as an ordinary checkpoint: config.json, safetensors, tokenizer and chat template."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from dagrpo.checkpoints import disk_errors, flush
 from dagrpo.errors import UserError
 from dagrpo.policy.logprobs import check_supported
 
@@ -70,14 +70,15 @@ def save_policy(policy: Policy, folder: Path) -> None:
     aside, before = (folder.with_name(f".{folder.name}.{part}") for part in ("new", "old"))
     for leftover in (aside, before):
         shutil.rmtree(leftover, ignore_errors=True)
-    policy.model.save_pretrained(aside)
-    policy.tokenizer.save_pretrained(aside)
+    with disk_errors():
+        policy.model.save_pretrained(aside)
+        policy.tokenizer.save_pretrained(aside)
     for path in (*aside.iterdir(), aside):
-        _flush(path)
+        flush(path)
     if folder.exists():
         folder.rename(before)
     aside.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(before, ignore_errors=True)
 
 
@@ -88,11 +89,3 @@ def fingerprint(model: PreTrainedModel) -> str:
         digest.update(f"{name}:{parameter.dtype}:{tuple(parameter.shape)};".encode())
         digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

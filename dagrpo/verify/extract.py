@@ -137,6 +137,6 @@ def _last_phrase(text: str) -> str | None:
     for match in reversed(list(_PHRASE.finditer(text))):
         tail = text[match.end() :].lstrip(" \t\n*_")
         end = _SENTENCE_END.search(tail)
-        if answer := tail[: end.start() if end else None].strip(" \t*_.`"):
+        if answer := tail[: end.start() if end else None].replace("**", "").strip(" \t*_.`"):
             return answer
     return None

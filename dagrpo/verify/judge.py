@@ -20,6 +20,7 @@ from dagrpo.verify.values import Unreadable, Value, same
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of the time limits that we replace by our own
 
+_WHOLE = [math_verify.LatexExtractionConfig()]
 _EXPONENT = re.compile(r"(?<![\w\\])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?!\w)")
 
 
@@ -29,7 +30,7 @@ def judge_sympy(gold: str, answer: str) -> Judgement:
 
 
 def judge_math_verify(gold: str, answer: str) -> Judgement:
-    """Ask math-verify, with no text around the answer that it could pick another from."""
+    """Ask math-verify about the whole answer: it is not left to pick one from among several, or out of prose."""
     return _judge(gold, answer, _verified)
 
 
@@ -76,7 +77,7 @@ def _verified(gold: str, answer: str) -> bool:
 def _parse(text: str) -> tuple[Any, ...]:
     text = without_dollars(characters(text)).strip().rstrip(".")
     text = _EXPONENT.sub(r"\1\\times 10^{\2}", text)  # the e of which it would read as Euler's number
-    return tuple(math_verify.parse(f"${text}$", parsing_timeout=None))
+    return tuple(math_verify.parse(f"${text}$", _WHOLE, parsing_timeout=None))
 
 
 def _apart(left: Any, right: Any) -> bool:

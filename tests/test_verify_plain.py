@@ -1,0 +1,78 @@
+"""What is decided without a judge is what both judges would say."""
+
+import random
+
+import pytest
+
+from dagrpo.verify.judge import JUDGES
+from dagrpo.verify.plain import compare, read_plain
+from dagrpo.verify.settle import MAX_CHARACTERS, MAX_NESTING, Judgement, settle
+from dagrpo.verify.text import clean
+
+
+def plain_text(draw: random.Random) -> str:
+    """A plain number in one of its spellings, drawn from few values, so that equal ones are frequent."""
+    n, d, r = draw.randint(1, 6), draw.randint(2, 4), draw.choice([2, 3, 8, 12])
+    sign = draw.choice(["", "", "-"])
+    return sign + draw.choice(
+        [
+            *(f"{n}", f"0{n}", f"{n}.0", f"{n}.5", f"{n}/{d}", rf"\frac{{{n}}}{{{d}}}", f"{n},000", f"{n}000"),
+            *(rf"{n}\sqrt{{{r}}}", rf"\sqrt{{{r}}}", rf"\sqrt{draw.choice([2, 3, 8])}", rf"\frac{{{n}\sqrt{{{r}}}}}{{{d}}}"),
+            *(rf"{n}\pi", rf"\frac{{\pi}}{{{d}}}", rf"\frac{{{n}\pi}}{{{d}}}", rf"\frac{{{n}}}{{{d}}}\pi", "0"),
+        ]
+    )  # fmt: skip
+
+
+def answer_text(draw: random.Random) -> str:
+    if draw.random() < 0.8:
+        return plain_text(draw)
+    inner = ",".join(plain_text(draw).replace(",", "") for _ in range(draw.choice([2, 2, 3])))
+    return draw.choice([f"({inner})", f"({inner})", f"[{inner})"])
+
+
+def test_judges_agree_with_what_needs_no_judge() -> None:
+    draw = random.Random(0)
+    decided = {True: 0, False: 0}
+    while min(decided.values()) < 150:
+        gold, answer = answer_text(draw), answer_text(draw)
+        wanted, given = read_plain(clean(gold)), read_plain(clean(answer))
+        equal = compare(wanted, given) if wanted and given else None
+        if equal is None or decided[equal] >= 150:
+            continue
+        decided[equal] += 1
+        for name, judge in JUDGES.items():
+            assert judge(gold, answer) is Judgement.of(equal), (name, gold, answer)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-", "x", "1/0", "5/0", "12,34", r"\sqrt{2", "1 2", "(1)", "(1,x)", "[2,1]", r"3\frac{1}{2}", "1e5"]
+)
+def test_what_is_not_plain(text: str) -> None:
+    assert read_plain(text) is None
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "judgement"),
+    [
+        ("25", "025", Judgement.EQUAL),
+        (r"\frac{1}{2}", "0.5", Judgement.EQUAL),
+        ("(1,2)", "( 1, 2 )", Judgement.EQUAL),
+        (r"\text{Monday}", "MONDAY", Judgement.EQUAL),
+        (r"9^{9^{9}}", r"$9^{9^{9}}$", Judgement.EQUAL),
+        ("25", "26", Judgement.UNEQUAL),
+        ("5 cm", r"5\text{ m}", Judgement.UNEQUAL),
+        ("7_8", "7_9", Judgement.UNEQUAL),
+        ("1/3", "0.33333", None),
+        ("x+1", "1+x", None),
+        ("5", "(5,6)", None),
+        ("5", "1" * (MAX_CHARACTERS + 1), Judgement.REFUSED),
+        ("5", "{" * (MAX_NESTING + 1) + "5" + "}" * (MAX_NESTING + 1), Judgement.REFUSED),
+    ],
+)
+def test_settle(gold: str, answer: str, judgement: Judgement | None) -> None:
+    assert settle(gold, answer) is judgement
+
+
+def test_digits_on_either_side_of_a_space_stay_apart() -> None:
+    assert settle("12/3", "1 2/3") is None
+    assert settle(r"\frac{1}{23}", r"\frac{12}{3}") is Judgement.UNEQUAL

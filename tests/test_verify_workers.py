@@ -1,0 +1,147 @@
+"""Hostile answers: each is stopped by a limit, none delays the others, and the worker that dies is replaced."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dagrpo.errors import Interrupted
+from dagrpo.signals import never
+from dagrpo.verify.settle import Judgement
+from dagrpo.verify.workers import Task, Workers, climb
+
+SLOW = ("math_verify", "x", r"(x+y)^{90}(z+w)^{90}(x+z+1)^{80}-\sin(10^{500})^{\sqrt{x}}")
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    pool = Workers(count=2, seconds=2.0, should_stop=never)
+    yield pool
+    pool.close()
+
+
+def task(answer: str, gold: str = "x+1", judge: str = "sympy") -> Task:
+    return judge, gold, answer
+
+
+# ---------------------------------------------------------------- the rule, with a clock that is counted
+
+
+class Bench:
+    """Stands for workers: a task is its cost in seconds; notes what was tried with what allowance."""
+
+    def __init__(self) -> None:
+        self.tried: list[tuple[float, int]] = []
+        self.lost = 0.0
+
+    def __call__(self, tasks: Sequence[Task], cpu: float) -> list[Judgement | None]:
+        self.tried.append((cpu, len(tasks)))
+        outcomes = [Judgement.EQUAL if float(cost) <= cpu else None for _, _, cost in tasks]
+        self.lost += cpu * outcomes.count(None)
+        return outcomes
+
+
+def climbed(costs: Sequence[float], seconds: float = 2.0) -> tuple[Bench, list[bool]]:
+    bench = Bench()
+    outcomes = climb([("", "", str(cost)) for cost in costs], bench, seconds)
+    return bench, [outcome is not None for outcome in outcomes]
+
+
+def test_ordinary_tasks_are_tried_once() -> None:
+    bench, ended = climbed([0.01] * 1000)
+    assert all(ended)
+    assert bench.tried == [(0.02, 1000)]
+    assert climbed([])[1] == []
+
+
+def test_slow_tasks_that_end_are_all_judged() -> None:
+    assert all(climbed([0.1] * 500)[1])
+    assert all(climbed([0.01, 0.9, 0.1] * 50)[1])
+
+
+def test_one_endless_task_is_tried_to_the_limit() -> None:
+    bench, ended = climbed([99.0, 0.01, 0.9])
+    assert ended == [False, True, True]
+    assert max(allowance for allowance, _ in bench.tried) == 1.0
+
+
+@pytest.mark.parametrize("count", [2, 10, 64])
+def test_endless_tasks_cost_a_call_no_more_than_promised(count: int) -> None:
+    bench, ended = climbed([99.0] * count)
+    assert not any(ended)
+    assert bench.lost <= 2.0 * (count / 100 + 0.6) + 1e-9
+
+
+def test_endless_tasks_do_not_take_ordinary_ones_with_them() -> None:
+    _, ended = climbed([99.0] * 64 + [0.01] * 64)
+    assert ended == [False] * 64 + [True] * 64
+
+
+# ---------------------------------------------------------------- real processes
+
+
+def test_results_stand_in_order(workers: Workers) -> None:
+    answers = ["1+x", "x-1", "x+1", "2x"] * 100
+    expected = [Judgement.of(answer in ("1+x", "x+1")) for answer in answers]
+    assert workers.judge([task(answer) for answer in answers]) == expected
+    assert workers.judge([]) == []
+
+
+def test_both_judges_serve(workers: Workers) -> None:
+    for judge in ("math_verify", "sympy"):
+        assert workers.judge([task("1+x", judge=judge)]) == [Judgement.EQUAL]
+        assert workers.judge([task("9^{9^{9}}", judge=judge)]) == [Judgement.REFUSED]
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
+def test_killed_worker_is_replaced(workers: Workers) -> None:
+    workers.judge([task("x")])
+    nursery = workers._process.pid
+    before = children(nursery)
+    assert len(before) == 2
+    os.kill(min(before), signal.SIGKILL)
+    assert workers.judge([task("1+x")] * 40) == [Judgement.EQUAL] * 40
+    assert len(children(nursery)) == 2
+    assert children(nursery) != before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
+def test_nothing_outlives_the_verifier() -> None:
+    pool = Workers(count=2, seconds=2.0, should_stop=never)
+    pool.judge([task("x")])
+    pids = {pool._process.pid, *children(pool._process.pid)}
+    pool.close()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() and is_running(pid) for pid in pids))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_interruption_is_prompt_and_not_final() -> None:
+    asked_at = time.monotonic() + 4.0
+    pool = Workers(count=1, seconds=60.0, should_stop=lambda: time.monotonic() > asked_at)
+    with pytest.raises(Interrupted):
+        for n in range(10_000):
+            pool.judge([("math_verify", "x", f"{SLOW[2]}+{n}")])
+    assert time.monotonic() - asked_at < 1.0
+    pool.should_stop = never
+    assert pool.judge([task("1+x")]) == [Judgement.EQUAL]
+    pool.close()
