@@ -57,7 +57,7 @@ def evaluate(
     engine = TorchEngine(policy, spec.rollout_rows, should_stop)
     with (
         make_verifier(spec.verifier, should_stop) as verifier,
-        progress(f"evaluate {model.parent.name}", len(rows)) as report,
+        progress(f"evaluate {out.parent.name} {out.stem}", len(rows)) as report,
     ):
         done = sum(len(batch) for batch in batches[: partial.batches])
         report(done)

@@ -24,3 +24,30 @@ def mirror() -> Path:
     if not folder:
         pytest.skip("DAGRPO_MIRROR is not set: real rows are not at hand")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised base of the miniature."""
+    from tests.miniature import tiny_base
+
+    return tiny_base(tmp_path_factory.mktemp("base") / "base")
+
+
+@pytest.fixture(scope="session")
+def problem_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.miniature import tiny_problems
+
+    return tiny_problems(tmp_path_factory.mktemp("problems"))
+
+
+@pytest.fixture(scope="session")
+def problems(problem_folder: Path) -> Path:
+    """Forty training problems of the miniature."""
+    return problem_folder / "train.jsonl"
+
+
+@pytest.fixture(scope="session")
+def evaluation_problems(problem_folder: Path) -> Path:
+    """Four problems of each family."""
+    return problem_folder / "evaluation.jsonl"

@@ -1,5 +1,6 @@
 """A base that trains in milliseconds, its problems and job specs: what tests of trainer and evaluation share."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,14 @@ def guessing_base(folder: Path) -> tuple[Path, Path]:
     school = spec("sft", sft_steps=60, sft_rows=40, sft={"lr": 2e-2})
     train(school, 0, tiny_base(folder / "random"), folder / "train.jsonl", folder / "school", folder / "state")
     return folder / "school" / "model", folder / "train.jsonl"
+
+
+def stop_after(calls: int) -> Callable[[], bool]:
+    """A flag that asks for a stop once it has been looked at ``calls`` times."""
+    left = [calls]
+
+    def should_stop() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    return should_stop

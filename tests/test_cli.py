@@ -15,17 +15,7 @@ import pytest
 from dagrpo import checkpoints, cli
 from dagrpo.config import TrainSpec
 from dagrpo.trainer.loop import Run
-from tests.miniature import spec, tiny_base, tiny_problems
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base") / "base")
-
-
-@pytest.fixture(scope="module")
-def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_problems(tmp_path_factory.mktemp("problems")) / "train.jsonl"
+from tests.miniature import spec
 
 
 def call(*words: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from dagrpo.config import EvaluationSpec, PromptSpec, Verifier
 from dagrpo.errors import Interrupted
 from dagrpo.problems.store import read_problems
 from eval.sampling import evaluate, meta_path
-from tests.miniature import tiny_base, tiny_problems
+from tests.miniature import stop_after
 
 KEYS = [
     "problem_id", "family", "level", "problem_hash", "prompt_hash", "sample", "seed", "text", "tokens", "finish",
@@ -35,31 +34,13 @@ def _spec(**changes: Any) -> EvaluationSpec:
     return EvaluationSpec(**{**settings, **changes})
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base") / "base")
-
-
-@pytest.fixture(scope="module")
-def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_problems(tmp_path_factory.mktemp("problems")) / "evaluation.jsonl"
-
-
-def _stop_after(calls: int) -> Callable[[], bool]:
-    left = [calls]
-
-    def should_stop() -> bool:
-        left[0] -= 1
-        return left[0] < 0
-
-    return should_stop
-
-
-def test_every_sample_is_kept(base: Path, problems: Path, tmp_path: Path) -> None:
-    family = read_problems(problems)[0].family
-    evaluate(_spec(samples_by_family={family: 5}), base, problems, 3, tmp_path / "s.jsonl", tmp_path / "state")
+def test_every_sample_is_kept(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
+    family = read_problems(evaluation_problems)[0].family
+    evaluate(
+        _spec(samples_by_family={family: 5}), base, evaluation_problems, 3, tmp_path / "s.jsonl", tmp_path / "state"
+    )
     records = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
-    expected = [(p.id, i) for p in read_problems(problems) for i in range(5 if p.family == family else 2)]
+    expected = [(p.id, i) for p in read_problems(evaluation_problems) for i in range(5 if p.family == family else 2)]
     assert [(record["problem_id"], record["sample"]) for record in records] == expected
     assert all(list(record) == KEYS and record["seed"] == 3 for record in records)
     meta = json.loads(meta_path(tmp_path / "s.jsonl").read_text())
@@ -67,19 +48,19 @@ def test_every_sample_is_kept(base: Path, problems: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "state").exists()
 
 
-def test_stopped_anywhere_it_continues_to_the_same_bytes(base: Path, problems: Path, tmp_path: Path) -> None:
-    evaluate(_spec(), base, problems, 0, tmp_path / "whole.jsonl", tmp_path / "a")
+def test_stopped_anywhere_it_continues_to_the_same_bytes(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
+    evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "whole.jsonl", tmp_path / "a")
     moments, stops = random.Random(0), 0
     while True:
         try:
             evaluate(
                 _spec(),
                 base,
-                problems,
+                evaluation_problems,
                 0,
                 tmp_path / "parts.jsonl",
                 tmp_path / "b",
-                _stop_after(moments.randrange(30, 120)),
+                stop_after(moments.randrange(30, 120)),
             )
         except Interrupted:
             stops += 1
@@ -90,26 +71,26 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(base: Path, problems: P
     assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_a_torn_last_batch_is_sampled_again(base: Path, problems: Path, tmp_path: Path) -> None:
+def test_a_torn_last_batch_is_sampled_again(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
     """What a crash between writing records and logging them leaves behind."""
-    evaluate(_spec(), base, problems, 0, tmp_path / "whole.jsonl", tmp_path / "a")
+    evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "whole.jsonl", tmp_path / "a")
     with pytest.raises(Interrupted):
-        evaluate(_spec(), base, problems, 0, tmp_path / "parts.jsonl", tmp_path / "b", _stop_after(50))
+        evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "parts.jsonl", tmp_path / "b", stop_after(50))
     with (tmp_path / "b" / "records.jsonl").open("a") as stream:
         stream.write('{"problem_id": "half a reco')
-    evaluate(_spec(), base, problems, 0, tmp_path / "parts.jsonl", tmp_path / "b")
+    evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "parts.jsonl", tmp_path / "b")
     assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_samples_of_another_setting_are_not_continued(base: Path, problems: Path, tmp_path: Path) -> None:
+def test_samples_of_another_setting_are_not_continued(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        evaluate(_spec(), base, problems, 0, tmp_path / "s.jsonl", tmp_path / "state", _stop_after(50))
-    evaluate(_spec(temperature=0.0), base, problems, 0, tmp_path / "s.jsonl", tmp_path / "state")
-    evaluate(_spec(temperature=0.0), base, problems, 0, tmp_path / "t.jsonl", tmp_path / "other")
+        evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "s.jsonl", tmp_path / "state", stop_after(50))
+    evaluate(_spec(temperature=0.0), base, evaluation_problems, 0, tmp_path / "s.jsonl", tmp_path / "state")
+    evaluate(_spec(temperature=0.0), base, evaluation_problems, 0, tmp_path / "t.jsonl", tmp_path / "other")
     assert (tmp_path / "s.jsonl").read_bytes() == (tmp_path / "t.jsonl").read_bytes()
 
 
-def test_the_decoding_batch_does_not_change_a_sample(base: Path, problems: Path, tmp_path: Path) -> None:
-    evaluate(_spec(), base, problems, 0, tmp_path / "s.jsonl", tmp_path / "state")
-    evaluate(_spec(rollout_rows=64), base, problems, 0, tmp_path / "t.jsonl", tmp_path / "state")
+def test_the_decoding_batch_does_not_change_a_sample(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
+    evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "s.jsonl", tmp_path / "state")
+    evaluate(_spec(rollout_rows=64), base, evaluation_problems, 0, tmp_path / "t.jsonl", tmp_path / "state")
     assert (tmp_path / "s.jsonl").read_bytes() == (tmp_path / "t.jsonl").read_bytes()

@@ -16,7 +16,7 @@ from dagrpo.config import TrainSpec
 from dagrpo.errors import Interrupted
 from dagrpo.trainer import loop
 from dagrpo.trainer.loop import train
-from tests.miniature import spec, tiny_base, tiny_problems
+from tests.miniature import spec, stop_after
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("random_reward", {}),
@@ -25,30 +25,10 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_base(tmp_path_factory.mktemp("base") / "base")
-
-
-@pytest.fixture(scope="module")
-def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_problems(tmp_path_factory.mktemp("problems")) / "train.jsonl"
-
-
 def _digests(out: Path) -> dict[str, str]:
     """Everything that a run writes, but for its wall times."""
     files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "timings.jsonl"]
     return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def _stop_after(calls: int) -> Callable[[], bool]:
-    left = [calls]
-
-    def should_stop() -> bool:
-        left[0] -= 1
-        return left[0] < 0
-
-    return should_stop
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)
@@ -61,9 +41,7 @@ def test_interrupted_anywhere_ends_with_the_same_bits(
     interruptions = 0
     while True:
         try:
-            train(
-                job, 0, base, problems, tmp_path / "parts", tmp_path / "state", _stop_after(looked.randrange(40, 150))
-            )
+            train(job, 0, base, problems, tmp_path / "parts", tmp_path / "state", stop_after(looked.randrange(40, 150)))
         except Interrupted:
             interruptions += 1
             assert not (tmp_path / "parts").exists()

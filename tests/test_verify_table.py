@@ -50,6 +50,7 @@ TABLE: dict[str, list[Row]] = {
         Row("120", "5!", True),
         Row("10", r"\binom{5}{2}", True),
         Row("10", r"\binom{5}{1}", False),
+        Row("3", r"\lfloor \pi \rfloor", True),
     ],
     "thousands": [
         Row("1000", "1,000", True),

@@ -29,7 +29,7 @@ _ACCENTS = {r"\hat", r"\bar", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\mathcal"
 _UNDONE = {r"\sum", r"\prod", r"\int", r"\iint", r"\oint", r"\lim", r"\bigcup"}
 _SIGNS = {"+", "-", r"\pm", r"\mp"}
 _RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in"}
-_NO_FACTOR = {*_RELATIONS, *_SIGNS, r"\cup", r"\}", r"\{", r"\|", r"\\"}
+_NO_FACTOR = {*_RELATIONS, *_SIGNS, r"\cup", r"\rfloor", r"\rceil", r"\}", r"\{", r"\|", r"\\"}
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",)}
 _DEFINED = re.compile(r"\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([a-z](,[a-z])+\)")
 
@@ -188,6 +188,10 @@ class _Reader:
                 return self.braced()
             case "|":
                 return self.absolute()
+            case r"\lfloor" | r"\lceil":
+                inner = self.sum()
+                self.expect(token.replace("l", "r", 1))
+                return _apply(sympy.floor if "floor" in token else sympy.ceiling, inner)
             case r"\frac":
                 return _apply(_divide, self.argument(), self.argument())
             case r"\sqrt":

@@ -72,7 +72,7 @@ class Nursery:
             soonest = min(worker.since for worker in busy) + wall
             for key, _ in self.selector.select(max(0.0, soonest - time.monotonic())):
                 worker = key.data
-                done = worker.channel.recv(_CHUNK)
+                done = _receive(worker.channel)
                 results[worker.at : worker.at + len(done)] = done.decode()
                 worker.at, worker.since = worker.at + len(done), time.monotonic()
                 if not done:
@@ -116,6 +116,13 @@ class Nursery:
         worker = Worker(pid, ours)
         self.workers.append(worker)
         self.selector.register(ours, selectors.EVENT_READ, worker)
+
+
+def _receive(channel: socket.socket) -> bytes:
+    try:
+        return channel.recv(_CHUNK)
+    except ConnectionResetError:  # it died with tasks unread
+        return b""
 
 
 def _work(channel: socket.socket, memory: int) -> None:

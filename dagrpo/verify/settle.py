@@ -5,7 +5,7 @@ from enum import Enum
 from dagrpo.verify.plain import compare, read_plain
 from dagrpo.verify.text import clean, contradicting_units, nesting, same_text
 
-MAX_CHARACTERS, MAX_NESTING = 2_000, 40
+MAX_CHARACTERS, MAX_NESTING = 1_000, 20
 
 
 class Judgement(Enum):

@@ -2,7 +2,7 @@
 
 How long a task may take is decided by counting, never by a clock, so that neither the machine's load nor the number of
 workers changes a verdict. With L the wall-clock limit of a verdict: every task is first tried with L/100 of processor
-time. What did not end is tried again with L/10, and what did not end then with L/2; the rest of L is slack for a busy
+time. What did not end is tried again with L/20, and what did not end then with L/2; the rest of L is slack for a busy
 machine. Tries that end cost nothing; tries after the first that fail may cost a call 0.6 L together, and once the
 next one could exceed that, the tasks that are left have failed.
 
@@ -29,7 +29,7 @@ Task = tuple[str, str, str]
 MEMORY = 1 << 30
 """Address space of a worker (bytes)."""
 
-_LADDER = (1 / 100, 1 / 10, 1 / 2)
+_LADDER = (1 / 100, 1 / 20, 1 / 2)
 _LOSS = 0.6
 _POLL_SECONDS = 0.05
 
