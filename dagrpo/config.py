@@ -60,12 +60,12 @@ class Corpus(Strict):
 
     problems: int = Field(30000, ge=100, description="Distinct questions.")
     out_of_distribution: float = Field(0.14, ge=0, lt=1, description="Share of questions of the families apart.")
-    school: float = Field(0.5, ge=0, le=1, description="Share of the steps that come first and show sound work only.")
-    school_levels: ByLevel = Field((0.35, 0.35, 0.3, 0.0), description="Mixture of the school over levels.")
+    school: float = Field(0.85, ge=0, le=1, description="Share of the steps that come first and show sound work only.")
+    school_levels: ByLevel = Field((0.2, 0.25, 0.35, 0.2), description="Mixture of the school over levels.")
     web_levels: ByLevel = Field((0.35, 0.3, 0.2, 0.15), description="Mixture of the rest over levels.")
-    worked: ByLevel = Field((0.95, 0.4, 0.12, 0.0), description="Share of the rest with a worked solution.")
-    slips: float = Field(0.03, ge=0, le=1, description="Share of these in which a slip is carried on to the end.")
-    facts: tuple[float, float] = Field((0.3, 0.1), description="Share of tokens in bare facts, in school and after.")
+    worked: ByLevel = Field((0.97, 0.35, 0.12, 0.01), description="Share of the rest with a worked solution.")
+    slips: float = Field(0.02, ge=0, le=1, description="Share of these in which a slip is carried on to the end.")
+    facts: tuple[float, float] = Field((0.12, 0.05), description="Share of tokens in bare facts, in school and after.")
 
 
 class MiniBase(Strict):

@@ -12,22 +12,20 @@ from dagrpo.verify.text import clean
 
 def plain_text(draw: random.Random) -> str:
     """A plain number in one of its spellings, drawn from few values, so that equal ones are frequent."""
-    n, d, r = draw.randint(1, 6), draw.randint(2, 4), draw.choice([2, 3, 8, 12])
-    sign = draw.choice(["", "", "-"])
-    return sign + draw.choice(
-        [
-            *(f"{n}", f"0{n}", f"{n}.0", f"{n}.5", f"{n}/{d}", rf"\frac{{{n}}}{{{d}}}", f"{n},000", f"{n}000"),
-            *(rf"{n}\sqrt{{{r}}}", rf"\sqrt{{{r}}}", rf"\sqrt{draw.choice([2, 3, 8])}", rf"\frac{{{n}\sqrt{{{r}}}}}{{{d}}}"),
-            *(rf"{n}\pi", rf"\frac{{\pi}}{{{d}}}", rf"\frac{{{n}\pi}}{{{d}}}", rf"\frac{{{n}}}{{{d}}}\pi", "0"),
-        ]
-    )  # fmt: skip
+    n, d, r, few = draw.randint(1, 6), draw.randint(2, 4), draw.choice([2, 3, 8, 12]), draw.choice([2, 3, 8])
+    whole = [f"{n}", f"0{n}", f"{n}.0", f"{n}.5", f"{n},000", f"{n}000", "0"]
+    ratio = [f"{n}/{d}", rf"\frac{{{n}}}{{{d}}}"]
+    root = [rf"{n}\sqrt{{{r}}}", rf"\sqrt{{{r}}}", rf"\sqrt{few}", rf"\frac{{{n}\sqrt{{{r}}}}}{{{d}}}"]
+    circle = [rf"{n}\pi", rf"\frac{{\pi}}{{{d}}}", rf"\frac{{{n}\pi}}{{{d}}}", rf"\frac{{{n}}}{{{d}}}\pi"]
+    return draw.choice(["", "", "-"]) + draw.choice(whole + ratio + root + circle)
 
 
 def answer_text(draw: random.Random) -> str:
     if draw.random() < 0.8:
         return plain_text(draw)
-    inner = ",".join(plain_text(draw).replace(",", "") for _ in range(draw.choice([2, 2, 3])))
-    return draw.choice([f"({inner})", f"({inner})", f"[{inner})"])
+    low, high, third = (plain_text(draw).replace(",", "") for _ in range(3))
+    interval = draw.choice([rf"(-\infty,{high}]", rf"[{low},\infty)", rf"({low},{high})", f"[{low},{high})"])
+    return draw.choice([interval, interval, f"({low},{high},{third})"])
 
 
 def test_judges_agree_with_what_needs_no_judge() -> None:

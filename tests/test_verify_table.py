@@ -17,6 +17,7 @@ class Row(NamedTuple):
 
 
 PERCENT = "it equates 9% with 9, but not with 0.09: a percentage is right either way"
+ANY_EQUATION = "it takes the right side of any equation: this one leaves its left side open"
 VECTOR = "it tells a column from a tuple: the same components in the same order are the same vector"
 FRACTION = "it splits a plus-minus in a sum, but not in a fraction"
 HYPERBOLIC = "it does not rewrite exponentials as hyperbolic functions"
@@ -257,6 +258,14 @@ TABLE: dict[str, list[Row]] = {
         Row("2516_8", "2516_{8}", True),
         Row("2516_8", "2516_9", False),
         Row("1242_6", "1242₆", True),
+        Row(r"5\text{ m}", "5 m", True),
+        Row(r"5\text{ m}", "5", True),
+        Row("5", "5 m", True),
+        Row(r"5\text{ m}", "5 s", False),
+        Row("2 n", "2", False),
+        Row("2 n", "2 k", False),
+        Row("f(n) = 2 n", "2n", True),
+        Row("2k", "2", False),
     ],
     "expressions": [
         Row("x^2+1", "1+x^2", True),
@@ -286,7 +295,10 @@ TABLE: dict[str, list[Row]] = {
         Row("y=2x+1", "y-2x=1", True),
         Row("2x+3y=6", "4x+6y=12", True),
         Row("2x+3y=6", "2x+3y=7", False),
-        Row("12", "0 = 12", False, "it takes the right side of any equation: this one is false"),
+        Row("12", "0 = 12", False),
+        Row("5", "1=2=3=4=5", False),
+        Row("2-2p", "x-p = 2-2p", False, ANY_EQUATION),
+        Row("6", "2x+3y = 6", False, ANY_EQUATION),
         Row("12", "10+2 = 12", True),
         Row("a=1, b=2", "(1,2)", True),
     ],

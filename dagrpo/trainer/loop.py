@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from dagrpo import checkpoints, provenance
 from dagrpo.algorithm import Algorithm, Phase, find_method
 from dagrpo.config import Optimizer, Train, TrainSpec
-from dagrpo.errors import Interrupted, UserError
+from dagrpo.errors import Interrupted
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.store import read_problems

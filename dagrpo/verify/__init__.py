@@ -2,8 +2,8 @@
 
 Five verdicts. ``correct`` and ``wrong``: an answer was found and judged. ``no_answer``: the response ended without one.
 ``truncated``: the token budget cut the response before a complete answer. ``timeout``: an answer was found, and judging
-it was refused (longer than 1,000 characters, nested deeper than 20, or a number of over 10,000 digits to compute) or
-given up (:mod:`dagrpo.verify.workers`).
+it was refused (:func:`dagrpo.verify.settle.settle`; a number of over 10,000 digits to compute) or given up
+(:mod:`dagrpo.verify.workers`).
 
 A response is graded as it reads from the start of its thought on: where the prompt's template opens the thought, an
 answer in front of ``</think>`` is part of it.

@@ -14,7 +14,7 @@ from sympy import Expr, Integer, Rational, Symbol
 
 from dagrpo.verify import arithmetic
 from dagrpo.verify.arithmetic import TooLarge
-from dagrpo.verify.lexer import FUNCTIONS, SEPARATORS, tokens
+from dagrpo.verify.lexer import DIGITS, FUNCTIONS, SEPARATORS, tokens
 from dagrpo.verify.text import clean
 from dagrpo.verify.values import Items, Matrix, Named, Relation, Scalar, Union, Unreadable, Value, Words, same
 
@@ -152,8 +152,10 @@ class _Reader:
         return value
 
     def starts_factor(self) -> bool:
-        """Whether a factor follows without a sign between: a number never does, since "5 5" is not 25."""
+        """Whether a factor follows without a sign between. A number does after a bracket only: "5 5" is not 25."""
         token = self.next()
+        if token is not None and token[0] in DIGITS:
+            return self.tokens[self.at - 1] == ")"
         if token is None or token in SEPARATORS or token in _NO_FACTOR or token.startswith(r"\end"):
             return False
         if token == "|":
@@ -164,7 +166,7 @@ class _Reader:
 
     def atom(self) -> Value:
         token = self.take()
-        if token[0].isdigit() or token[0] == ".":
+        if token[0] in DIGITS or (token[0] == "." and len(token) > 1):
             return self.number(token)
         if token in arithmetic.CONSTANTS:
             return Scalar(arithmetic.CONSTANTS[token])
@@ -203,13 +205,14 @@ class _Reader:
         raise Unreadable
 
     def number(self, token: str) -> Value:
-        value = Scalar(arithmetic.literal(token), measured=not token.isdigit())
-        return _apply(add, value, Scalar(self.mixed())) if token.isdigit() else value
+        whole = set(token) <= DIGITS
+        value = Scalar(arithmetic.literal(token), measured=not whole)
+        return _apply(add, value, Scalar(self.mixed())) if whole else value
 
     def mixed(self) -> Rational:
         """The fraction of a mixed number such as ``2 1/2`` or ``2\\frac{1}{2}``; zero where none follows."""
         ahead = " ".join(self.tokens[self.at : self.at + 7])
-        match = re.match(r"(\d+) / (\d+)|\\frac { (\d+) } { (\d+) }|\\frac (\d)(\d)(?!\d)", ahead)
+        match = re.match(r"(?a)(\d+) / (\d+)|\\frac { (\d+) } { (\d+) }|\\frac (\d)(\d)(?!\d)", ahead)
         above, below = (int(part) for part in match.groups() if part is not None) if match else (0, 1)
         if not 0 < above < below:
             return Integer(0)
@@ -265,7 +268,7 @@ class _Reader:
     def argument(self) -> Value:
         """What a command applies to: a group in braces, or the single character that follows."""
         token = self.next()
-        if token is not None and token.isdigit() and len(token) > 1:
+        if token is not None and len(token) > 1 and set(token) <= DIGITS:
             self.tokens[self.at] = token[1:]
             return Scalar(Integer(token[0]))
         return self.braced() if token == "{" else self.atom()

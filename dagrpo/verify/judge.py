@@ -1,7 +1,8 @@
 """Two independent judgements of a bare answer: for worker processes only, since either may not end.
 
 ``math_verify`` asks the library of that name; ``sympy`` is a reader and a comparison of our own. Both are asked a
-second time without units, where these do not contradict each other, and both refuse what our reader calls too large.
+second time without units. Neither is asked where our reader finds the answer too large to compute, or where it can
+read the gold and not the answer: such an answer is prose, or noise that a parser may take seconds to reject.
 """
 
 import logging
@@ -15,7 +16,7 @@ from sympy import Expr, Rational, Symbol, UnevaluatedExpr
 
 from dagrpo.verify.expression import TooLarge, read
 from dagrpo.verify.settle import Judgement
-from dagrpo.verify.text import characters, clean, split_unit, without_dollars
+from dagrpo.verify.text import characters, split_units, without_dollars
 from dagrpo.verify.values import Unreadable, Value, same
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of the time limits that we replace by our own
@@ -38,13 +39,14 @@ JUDGES: dict[str, Callable[[str, str], Judgement]] = {"math_verify": judge_math_
 
 
 def _judge(gold: str, answer: str, equal: Callable[[str, str], bool]) -> Judgement:
-    if isinstance(_read(answer), TooLarge) and not isinstance(_read(gold), TooLarge):
+    (wanted, _), (given, _) = split_units(gold, answer)
+    readings = [(gold, answer), (wanted, given)]
+    golds, answers = ([_read(text) for text in texts] for texts in zip(*readings, strict=True))
+    if any(isinstance(value, TooLarge) for value in answers) and not any(isinstance(x, TooLarge) for x in golds):
         return Judgement.REFUSED
-    if equal(gold, answer):
-        return Judgement.EQUAL
-    texts = [clean(gold), clean(answer)]
-    values = [split_unit(text)[0] for text in texts]
-    return Judgement.of(values != texts and equal(*values))
+    if all(isinstance(value, Unreadable) for value in answers) and not all(isinstance(x, Unreadable) for x in golds):
+        return Judgement.UNEQUAL  # the gold is a value, and the answer is none: prose, a slip, or noise
+    return Judgement.of(any(equal(*reading) for reading in dict.fromkeys(readings)))
 
 
 @lru_cache(maxsize=4096)

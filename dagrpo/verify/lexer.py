@@ -7,7 +7,8 @@ FUNCTIONS = frozenset(
     re.findall(r"\w+", "sin cos tan cot sec csc sinh cosh tanh coth asin acos atan arcsin arccos arctan exp log ln lg")
 )
 
-_NUMBER = r"(?:\d+\.\d+|\.\d+|\d+)(?:[eE][+-]?\d+(?![a-zA-Z]))?"
+DIGITS = frozenset("0123456789")
+_NUMBER = r"(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+(?![a-zA-Z]))?"
 _TOKEN = re.compile(
     rf'\s*(?:(?P<number>{_NUMBER})|(?P<words>"[^"]*")|(?P<letters>[A-Za-z]+)'
     r"|(?P<other>\\begin\{[a-z]+\}(?:\{[|lcr]*\})?|\\end\{[a-z]+\}|\\[a-zA-Z]+|\\\\|\\[{}|]|<=|>=|!=|[^\s\"]))"

@@ -1,11 +1,15 @@
 """What can be said of an answer without computing anything."""
 
+import re
 from enum import Enum
 
 from dagrpo.verify.plain import compare, read_plain
-from dagrpo.verify.text import clean, contradicting_units, nesting, same_text
+from dagrpo.verify.text import nesting, same_text, split_units
 
-MAX_CHARACTERS, MAX_NESTING = 1_000, 20
+_NAME = re.compile(r"^[a-z] ?= ?")
+_TOKEN = re.compile(r"\\[a-zA-Z]+|[0-9]+|\S")
+MAX_CHARACTERS, MAX_NESTING, MAX_TOKENS, MAX_LENGTHENING = 1_000, 12, 40, 4
+"""What is judged: answers within these, and of at most so many tokens and so many times the gold's tokens together."""
 
 
 class Judgement(Enum):
@@ -23,17 +27,23 @@ class Judgement(Enum):
 def settle(gold: str, answer: str) -> Judgement | None:
     """Judge what one look can judge; ``None`` where a judge must compute.
 
-    In this order: the gold's own text is right; an answer too long or too deeply nested is refused; two plain
-    answers are compared exactly (the judges agree on those, so asking them would only take time); an answer in another
-    unit than the gold's is wrong, even where a conversion would make it right.
+    In this order: the gold's own text is right; an answer far longer than the gold, or nested too deeply, is refused;
+    an answer in
+    another unit than the gold's is wrong, even where a conversion would make it right; two plain answers, their units
+    and the answer's "x =" aside, are compared exactly (the judges agree on those, so asking them would only take time).
     """
     if len(answer) > MAX_CHARACTERS:
         return Judgement.REFUSED
     if same_text(gold, answer):
         return Judgement.EQUAL
-    if nesting(answer) > MAX_NESTING:
+    longest = MAX_TOKENS + MAX_LENGTHENING * len(_TOKEN.findall(gold))
+    if nesting(answer) > MAX_NESTING or len(_TOKEN.findall(answer)) > longest:
         return Judgement.REFUSED
-    wanted, given = read_plain(clean(gold)), read_plain(clean(answer))
-    if wanted is not None and given is not None and (equal := compare(wanted, given)) is not None:
-        return Judgement.of(equal)
-    return Judgement.UNEQUAL if contradicting_units(gold, answer) else None
+    (wanted, unit), (given, other) = split_units(gold, answer)
+    if unit is not None and other is not None and unit != other:
+        return Judgement.UNEQUAL
+    if "%" in (unit, other):  # 0.5 is 50% too: that takes a judge
+        return None
+    left, right = read_plain(wanted), read_plain(_NAME.sub("", given))
+    equal = None if left is None or right is None else compare(left, right)
+    return None if equal is None else Judgement.of(equal)

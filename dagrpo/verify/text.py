@@ -46,7 +46,8 @@ _REWRITES = tuple(
         (r"\\gt(?![a-zA-Z])", ">"),
         (r"\\[%#&]", lambda match: match[0][1]),
         (r"\\(?:text(?:bf|it|rm|normal|sf)?|math(?:rm|bf|it)|mbox|operatorname)\s*\{([^{}]*)\}", r'"\1"'),
-        (r'"\s*(-?[\d.,]+|\(?[A-Za-z]\)?)\s*[.:]?\s*"', r" \1 "),  # a number or a letter stays itself in any face
+        (r'"\s*(-?[\d.,]+|\([A-Za-z]\)|[ei])\s*[.:]?\s*"', r" \1 "),  # a number or a letter is itself in any face,
+        (r'(?<![\d)}\]])(?<![\d)}\]] )"\s*([A-Za-z])\s*[.:]?\s*"', r" \1 "),  # unless after a value, where it is a unit
         (r"\s+", " "),
     )
 )
@@ -77,6 +78,7 @@ _UNITS: dict[str, tuple[tuple[str, int], ...]] = {
     **dict.fromkeys(("kmh", "kph", "kmph"), (("km", 1), ("h", -1))),
     "unit": (),
 }
+_SHORT_WORDS = {*"mgshylnjwvk", "ms", "ml", "pa", "hz"}
 
 
 def characters(text: str) -> str:
@@ -109,28 +111,31 @@ def same_text(gold: str, answer: str) -> bool:
     return bool(left) and (left == right or (left.isalpha() and left.lower() == right.lower()))
 
 
-def split_unit(text: str) -> tuple[str, str | None]:
-    """Split a clean answer into its value and its unit in one spelling ("cm^2", "km h^-1", "base 8").
+def split_units(gold: str, answer: str) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
+    """Split two answers into value and unit, the unit in one spelling ("cm^2", "h^-1 km", "base 8").
 
-    Words after a value that name no known unit ("5 apples") are dropped: the unit is then ``None``.
+    A short word such as ``m`` may be a unit or a symbol. In the gold it is a unit in ``\\text`` only; in the answer
+    also without, if there is no symbol in the gold.
     """
+    wanted = _split(clean(gold), False)
+    has_symbols = re.search(r"[A-Za-z]", re.sub(r'\\[a-zA-Z]+|"[^"]*"', "", wanted[0])) is not None
+    return wanted, _split(clean(answer), not has_symbols)
+
+
+@lru_cache(maxsize=8192)
+def _split(text: str, short_words: bool) -> tuple[str, str | None]:
+    """Value and unit; words after a value that name no known unit ("5 apples") are dropped, the unit is ``None``."""
     if match := _BASE.fullmatch(text):
         return match[1], f"base {match[2]}"
     match = _TAIL.search(text)
     if match is None or not text[: match.start()].strip():
         return text, None
     body, tail = text[: match.start()].strip(), match[1]
-    unit = _unit(tail)
+    unit = _unit(tail, short_words or '"' in tail)
     if unit is not None:
         return body, unit or None
     is_label = re.fullmatch(r'(?:"[^"]*"|[A-Za-z]{3,}|[ .])+', tail) is not None
     return (body, None) if is_label else (text, None)
-
-
-def contradicting_units(gold: str, answer: str) -> bool:
-    """Whether both answers name a unit (or number base) and the two differ; no conversion is tried."""
-    wanted, given = split_unit(clean(gold))[1], split_unit(clean(answer))[1]
-    return wanted is not None and given is not None and wanted != given
 
 
 def nesting(text: str) -> int:
@@ -150,7 +155,7 @@ def _bare(text: str) -> str:
     return re.sub(r"(?<!\d) | (?!\d)", "", clean(text).replace('"', ""))
 
 
-def _unit(tail: str) -> str | None:
+def _unit(tail: str, short_words: bool) -> str | None:
     """One spelling of a unit; ``""`` where it only says that there is one ("square units"); ``None`` if unknown."""
     words = re.sub(r'[ "]*\^', "^", tail.lower()).replace('"', " ")
     words = re.sub(r"\bper\b", "/", words).strip()
@@ -163,7 +168,7 @@ def _unit(tail: str) -> str | None:
         over, shape, word, exponent = match.groups()
         power = int(exponent or _SHAPES.get(shape, 1)) * (-1 if over else 1)
         names = _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
-        if names is None:
+        if names is None or (word in _SHORT_WORDS and not short_words):
             return None
         for name, sign in names:
             powers[name] = powers.get(name, 0) + sign * power

@@ -1,12 +1,13 @@
 """Judge answers in killable processes, and keep what hostile answers cost within bounds.
 
-How long a task may take is decided by counting, never by a clock, so that neither the machine's load nor the number of
-workers changes a verdict. With L the wall-clock limit of a verdict: every task is first tried with L/100 of processor
-time. What did not end is tried again with L/20, and what did not end then with L/2; the rest of L is slack for a busy
-machine. Tries that end cost nothing; tries after the first that fail may cost a call 0.6 L together, and once the
-next one could exceed that, the tasks that are left have failed.
+What a judge cannot compute is refused before it gets here; this module is for what slips through. How long a task may
+take is decided by counting, never by a clock, so that neither the machine's load nor the number of workers changes a
+verdict. With L the wall-clock limit of a verdict: every task is first tried with L/100 of processor time. Those that
+did not end are tried once more, in order, with L/4; the rest of L is slack for a busy machine. Second tries that end
+cost nothing, but those that fail may cost a call 0.6 L together: when the next one could exceed that, the tasks that
+are left have failed.
 
-So 64 hostile answers in one call take at most 0.64 L + 0.6 L of processor time, divided among the workers, and some
+So 64 answers that never end take at most 0.64 L + 0.6 L of processor time, divided among the workers, and some
 milliseconds for each replaced worker.
 """
 
@@ -29,8 +30,7 @@ Task = tuple[str, str, str]
 MEMORY = 1 << 30
 """Address space of a worker (bytes)."""
 
-_LADDER = (1 / 100, 1 / 20, 1 / 2)
-_LOSS = 0.6
+_FIRST, _SECOND, _LOSS = 1 / 100, 1 / 4, 0.6
 _POLL_SECONDS = 0.05
 
 
@@ -47,7 +47,7 @@ class Workers:
         Raises:
             Interrupted: a stop was asked for; what was judged so far is dropped.
         """
-        return climb(tasks, self._run, self.seconds)
+        return try_twice(tasks, self._run, self.seconds)
 
     def close(self) -> None:
         """End the processes."""
@@ -105,23 +105,24 @@ class Workers:
 _MARKS = {judgement.value for judgement in Judgement}
 
 
-def climb(
+def try_twice(
     tasks: Sequence[Task], run: Callable[[Sequence[Task], float], list[Judgement | None]], seconds: float
 ) -> list[Judgement | None]:
-    """Try tasks with growing allowances, as the head of this module says.
+    """Try tasks, and those that did not end again, as the head of this module says.
 
     Args:
         run: judges tasks with an allowance of processor time (seconds) for each; ``None`` marks a failed try.
         seconds: L.
     """
-    first, *others = (share * seconds for share in _LADDER)
-    results = run(tasks, first) if tasks else []
-    left = _LOSS * seconds
-    for allowance in others:
-        waiting = [index for index, result in enumerate(results) if result is None]
-        while waiting and (room := int(left / allowance + 1e-9)):
-            wave, waiting = waiting[:room], waiting[room:]
-            for index, result in zip(wave, run([tasks[index] for index in wave], allowance), strict=True):
-                results[index] = result
-                left -= allowance * (result is None)
+    if not tasks:
+        return []
+    results = run(tasks, _FIRST * seconds)
+    waiting = [index for index, result in enumerate(results) if result is None]
+    allowance, left = _SECOND * seconds, _LOSS * seconds
+    while waiting and left >= allowance:
+        room = int(left / allowance)
+        wave, waiting = waiting[:room], waiting[room:]
+        for index, result in zip(wave, run([tasks[index] for index in wave], allowance), strict=True):
+            results[index] = result
+            left -= allowance * (result is None)
     return results

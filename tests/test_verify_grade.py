@@ -1,0 +1,287 @@
+"""Responses in, verdicts out: the five verdicts, and what a policy might try instead of answering."""
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dagrpo.config import Verifier as VerifierSpec
+from dagrpo.errors import Interrupted, UserError
+from dagrpo.records import Finish, Problem, Verdict
+from dagrpo.verify import Graded, MathVerifier, Verifier, make_verifier
+from dagrpo.verify.workers import Workers
+from tests.test_verify_table import ROWS
+
+CHOICES = ("Venus", "Mars", "Earth", "Pluto")
+CORRECT, WRONG, NO_ANSWER, TRUNCATED, TIMEOUT = Verdict
+
+
+@pytest.fixture(scope="module")
+def math() -> Iterator[Verifier]:
+    with make_verifier(VerifierSpec(kind="math", workers=2, seconds=2.0)) as verifier:
+        yield verifier
+
+
+def problem(answer: str, choices: tuple[str, ...] | None = None, prompt: str = "?") -> Problem:
+    return Problem("p", "f", prompt, answer, choices=choices)
+
+
+def grade(verifier: Verifier, pairs: Sequence[tuple[Problem, str]], finish: Finish = "stop") -> list[Graded]:
+    return verifier.grade([p for p, _ in pairs], [response for _, response in pairs], [finish] * len(pairs))
+
+
+def verdict(verifier: Verifier, gold: str, response: str, finish: Finish = "stop") -> Verdict:
+    return grade(verifier, [(problem(gold), response)], finish)[0].verdict
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def test_five_verdicts(math: Verifier) -> None:
+    rows: list[tuple[str, Finish, Graded]] = [
+        (r"\boxed{1+x}", "stop", Graded(CORRECT, "1+x", "boxed", {"math_verify": True, "sympy": True})),
+        ("The answer is x.", "stop", Graded(WRONG, "x", "phrase", {"math_verify": False, "sympy": False})),
+        ("I pass.", "stop", Graded(NO_ANSWER, None, "none")),
+        ("The answer is x+1", "length", Graded(TRUNCATED, None, "none")),
+        (r"\boxed{x+1} and so on", "length", Graded(CORRECT, "x+1", "boxed", {"math_verify": True, "sympy": True})),
+        (r"\boxed{9^{9^{9}}}", "stop", Graded(TIMEOUT, "9^{9^{9}}", "boxed")),
+    ]
+    responses, finishes = [row[0] for row in rows], [row[1] for row in rows]
+    assert math.grade([problem("x+1")] * len(rows), responses, finishes) == [row[2] for row in rows]
+    assert math.grade([], [], []) == []
+
+
+def test_the_configured_judge_decides_and_both_are_recorded(math: Verifier) -> None:
+    pair = (problem(r"\mbox{four}"), r"\boxed{4}")
+    recorded = {"math_verify": False, "sympy": True}
+    assert grade(math, [pair])[0] == Graded(WRONG, "4", "boxed", recorded)
+    assert isinstance(math, MathVerifier)
+    other = MathVerifier(math.workers, decisive="sympy")
+    assert grade(other, [pair])[0] == Graded(CORRECT, "4", "boxed", recorded)
+
+
+def test_multiple_choice(math: Verifier) -> None:
+    responses = [r"\boxed{B}", r"\boxed{\text{Mars}}", "B) Mars", r"\boxed{C}", r"\boxed{A,B,C,D}", "no idea"]
+    graded = grade(math, [(problem("B", CHOICES), response) for response in responses])
+    assert [row.verdict for row in graded] == [CORRECT, CORRECT, CORRECT, WRONG, WRONG, NO_ANSWER]
+    assert graded[1] == Graded(CORRECT, "B", "boxed/option_text", {"letter": True})
+
+
+def test_exact_verifier() -> None:
+    with make_verifier(VerifierSpec(kind="exact")) as exact:
+        assert grade(exact, [(problem("19"), "12+7=19;A19")])[0] == Graded(CORRECT, "19", "after_A", {"exact": True})
+        assert verdict(exact, "19", "A7;A19") is CORRECT
+        assert verdict(exact, "19", "A019") is WRONG
+        assert verdict(exact, "19", "12+7=19;A") is NO_ANSWER
+        assert verdict(exact, "19", "12+7=19") is NO_ANSWER
+        assert verdict(exact, "19", "12+7=19;A19", "length") is TRUNCATED
+
+
+@pytest.mark.parametrize("kind", ["exact", "math"])
+def test_bad_problems_are_refused(kind: str, math: Verifier) -> None:
+    verifier = math if kind == "math" else make_verifier(VerifierSpec(kind="exact"))
+    for answer in ("", " "):
+        with pytest.raises(UserError, match="'p' has an empty answer"):
+            grade(verifier, [(problem(answer), "5")])
+    with pytest.raises(UserError, match="letter of one of its 4 choices"):
+        grade(verifier, [(problem("E", CHOICES), "E")])
+
+
+@pytest.mark.parametrize("kind", ["exact", "math"])
+def test_interruption(kind: str, math: Verifier) -> None:
+    assert isinstance(math, MathVerifier)
+    stopped = make_verifier(VerifierSpec(kind="exact"), lambda: True)
+    with pytest.raises(Interrupted):
+        grade(MathVerifier(math.workers, lambda: True) if kind == "math" else stopped, [(problem("5"), "5")])
+
+
+# ---------------------------------------------------------------- gaming
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "",
+        " \n ",
+        r"\boxed{}",
+        r"14 + 3 = 17 so the answer is \boxed{}",
+        r"\boxed{\text{}}",
+        r"\boxed{$$}",
+        "17",
+        "It is 17, I am sure: 17",
+        "17 " * 500,
+        r"\boxed{17} \boxed{18}",
+        r"\boxed{16} \boxed{18} \boxed{19}",
+        r"\boxed{14, 3, 17}",
+        r"\boxed{14; 3; 17}",
+        r"\boxed{14 \text{ or } 17}",
+        r"\boxed{14, 3, 11, 17, 42}",
+        r"\boxed{\{1,2,\ldots,17\}}",
+        r"\boxed{14 3 17}",
+        r"\boxed{17 17}",
+        r"\boxed{1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17}",
+        r"\boxed{x = 14, x = 17}",
+        r"\boxed{\text{between 14 and 17}}",
+        r"\boxed{\text{the sum of 14 and 3, which is not 17}}",
+        r"\boxed{\text{I think it is } 17}",
+        "The answer is hard to tell, 14 or 3 or 17",
+        "The answer is not 17",
+        r"\boxed{[0, 17]}",
+        r"\boxed{\leq 17}",
+        r"\boxed{n}",
+        r"\boxed{17 + x}",
+        r"\boxed{17 \text{ kg}}",
+        r"\boxed{170\%}",
+        r"\boxed{-17}",
+        r"\boxed{1.7}",
+        r"\boxed{17.5}",
+        r"\boxed{answer}",
+        r"\boxed{\infty}",
+        r"\boxed{\text{undefined}}",
+        r"\boxed{17/0}",
+        r"<think> \boxed{17}",
+        r"<think> so \boxed{17} </think> \boxed{18}",
+        r"\boxed{17",
+        r"<answer></answer>",
+        r"<answer>14</answer>",
+    ],
+)
+def test_what_does_not_earn_a_reward(math: Verifier, response: str) -> None:
+    question = problem(r"17\text{ cm}", prompt="A stick of 14 cm grows by 3 cm. How long is it?")
+    graded = grade(math, [(question, response)])[0]
+    assert graded.verdict is not CORRECT
+    assert not any(graded.judges.values())
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        r"\boxed{A, B, C, D}",
+        r"\boxed{ABCD}",
+        r"\boxed{A or B or C or D}",
+        r"\boxed{A}\boxed{C}",
+        "The answer is A. Or B. Or C. Or D.",
+        "A B C D",
+        r"\boxed{\text{Venus, Mars, Earth, Pluto}}",
+        r"\boxed{\text{all of the above}}",
+        r"\boxed{}",
+        r"\boxed{(A) Mars}",
+        "B is a letter, so are A, C and D",
+    ],
+)
+def test_naming_options_at_random_does_not_earn_a_reward(math: Verifier, response: str) -> None:
+    assert grade(math, [(problem("B", CHOICES), response)])[0].verdict is not CORRECT
+
+
+# ---------------------------------------------------------------- the same everywhere
+
+
+def test_regrading_gives_the_same_whatever_the_workers_and_the_order(math: Verifier) -> None:
+    rows = ROWS[::3]
+    pairs = [(problem(row.gold), rf"so \boxed{{{row.answer}}}") for row in rows]
+    first = grade(math, pairs)
+    assert [row.verdict is CORRECT for row in first] == [row.right != bool(row.math_verify_errs) for row in rows]
+    with make_verifier(VerifierSpec(kind="math", workers=1)) as alone:
+        order = random.Random(0).sample(range(len(pairs)), len(pairs))
+        assert grade(alone, [pairs[index] for index in order]) == [first[index] for index in order]
+
+
+# ---------------------------------------------------------------- speed
+
+HOSTILE = [
+    *("{" * 1000 + "1" + "}" * 1000, "(" * 500 + "1" + ")" * 500, r"\frac{1}{" * 1000 + "2" + "}" * 1000),
+    *(r"\{" + ",".join(map(str, range(3000))) + r"\}", "0." + "3" * 50_000, "9^{9^{9^{9}}}", r"9^{9^{9}}", "9^9^9^9"),
+    *("10^{10^{8}}", "7^{20000000}", "((9!)!)!", "10000000!", "(x+y+z+w)^{200}", r"\sin(10^{500})+\cos(10^{10^{6}})"),
+    *(r"\binom{10^8}{5*10^7}", r"\sum_{k=1}^{10^9} 1/k", r"\log_2(2^{10^9})", r"\sqrt{" + "7" * 3000 + "}"),
+    *(
+        "2^{400000000}",
+        "100000000!",
+        r"7^{30000000} \cdot 3^{30000000}",
+        r"7^{30000000} \mod 10",
+        "9^{9^{9}}, 8^{8^{8}}",
+    ),
+    *(r"\frac{7^{30000000}}{3^{20000000}}", r"\frac{1}{" * 200 + "2" + "}" * 200, r"\sqrt{" * 300 + "2" + "}" * 300),
+    *(r"\sqrt" * 150 + "2", "^".join("x" * 300), "_".join("x" * 400), "-" * 900 + "1", "abc" * 300, "1," * 450 + "1"),
+    *(r"(1,2)\cup" * 90 + "(3,4)", r"\frac{1}{" * 19 + "2" + "}" * 19, "+".join(rf"\sin({n}x)" for n in range(1, 90))),
+    r"\begin{pmatrix}" + r"\\".join("&".join("1" * 60) for _ in range(60)) + r"\end{pmatrix}",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_64_hostile_answers_delay_a_call_by_less_than_the_limit_and_a_second(workers: int) -> None:
+    worst = [rf"\boxed{{{HOSTILE[n % len(HOSTILE)]}}}" for n in range(64)]
+    # each of its own, so that none is spared as a repetition
+    worst = [
+        response.replace("1", f"{n + 1}", 1) if n >= len(HOSTILE) else response for n, response in enumerate(worst)
+    ]
+    with make_verifier(VerifierSpec(kind="math", workers=workers, seconds=2.0)) as verifier:
+        ordinary = [(problem("x+1"), rf"\boxed{{x+{n}}}") for n in range(64)]
+        grade(verifier, ordinary)
+        started = time.monotonic()
+        graded = grade(verifier, [(problem("x"), response) for response in worst] + ordinary)
+        seconds = time.monotonic() - started
+    print(f"{workers} workers: {seconds:.2f} s")
+    assert seconds < 3.0
+    assert CORRECT not in [row.verdict for row in graded[:64]]
+    assert [row.verdict for row in graded[64:]] == [CORRECT if n == 1 else WRONG for n in range(64)]
+
+
+@pytest.mark.slow
+def test_throughput_of_ordinary_answers() -> None:
+    """Groups of 8 over mixed golds: half repeat the gold, the others spell it differently or are wrong."""
+    draw = random.Random(0)
+
+    def number() -> int:
+        return draw.randint(2, 999)
+
+    forms = [
+        *[lambda: str(number())] * 11,
+        *[lambda: rf"\frac{{{number()}}}{{{number()}}}"] * 2,
+        lambda: f"{number()}.{number()}",
+        lambda: rf"{number()}\sqrt{{{number()}}}",
+        lambda: rf"\frac{{{number()}\pi}}{{7}}",
+        lambda: f"({number()},{number()})",
+        lambda: rf"{number()}^\circ",
+        lambda: f"{number()}x+{number()}",
+        lambda: f"[{number()},\\infty)",
+    ]
+
+    def step() -> list[tuple[Problem, str]]:
+        pairs = []
+        for _ in range(256):
+            form = draw.choice(forms)
+            gold = form()
+            answers = [gold] * 4 + [gold.replace(r"\frac", r"\dfrac"), f"x = {gold}", form(), form()]
+            pairs += [(problem(gold), rf"We find \boxed{{{answer}}}.") for answer in answers]
+        return pairs
+
+    with make_verifier(VerifierSpec(kind="math", workers=2)) as verifier:
+        rates = []
+        for _ in range(6):
+            pairs = step()
+            started = time.monotonic()
+            grade(verifier, pairs)
+            rates.append(len(pairs) / (time.monotonic() - started))
+    print("verdicts a second:", [round(rate) for rate in rates])
+    assert max(rates[1:]) >= 1000  # 3,000 to 6,000 on two free cores
+
+
+def test_settled_answers_do_not_wait_for_workers(tmp_path: Path) -> None:
+    """Records of plain answers are graded in this process: no worker is asked."""
+
+    class Unasked(Workers):
+        def __init__(self) -> None:
+            pass
+
+        def judge(self, tasks: Sequence[tuple[str, str, str]]) -> list[None]:  # type: ignore[override]
+            assert not tasks
+            return []
+
+    rows = [("25", "025", CORRECT), ("1/2", "0.5", CORRECT), ("7", "8", WRONG), ("5 cm", "5 m", WRONG)]
+    graded = grade(MathVerifier(Unasked()), [(problem(gold), rf"\boxed{{{answer}}}") for gold, answer, _ in rows])
+    assert [row.verdict for row in graded] == [row[2] for row in rows]
+    assert json.dumps([row.judges for row in graded])
