@@ -149,6 +149,7 @@ class Verifier(Strict):
     """How a response is graded."""
 
     kind: Literal["exact", "math"] = "math"
+    judge: Literal["math_verify", "sympy"] = Field("math_verify", description="Whose word is the verdict (kind math).")
     workers: int = Field(1, ge=1, description="Killable worker processes (kind math).")
     seconds: float = Field(2.0, gt=0, description="Wall-clock limit of one verdict (seconds; kind math).")
 

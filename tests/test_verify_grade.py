@@ -1,6 +1,7 @@
 """Responses in, verdicts out: the five verdicts, and what a policy might try instead of answering."""
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -191,6 +192,8 @@ def test_regrading_gives_the_same_whatever_the_workers_and_the_order(math: Verif
 
 # ---------------------------------------------------------------- speed
 
+NEEDS_CORES = pytest.mark.skipif(os.getloadavg()[0] > 2.5, reason="the machine is busy: seconds would mean nothing")
+
 HOSTILE = [
     *("{" * 1000 + "1" + "}" * 1000, "(" * 500 + "1" + ")" * 500, r"\frac{1}{" * 1000 + "2" + "}" * 1000),
     *(r"\{" + ",".join(map(str, range(3000))) + r"\}", "0." + "3" * 50_000, "9^{9^{9^{9}}}", r"9^{9^{9}}", "9^9^9^9"),
@@ -211,6 +214,7 @@ HOSTILE = [
 
 
 @pytest.mark.slow
+@NEEDS_CORES
 @pytest.mark.parametrize("workers", [1, 2])
 def test_64_hostile_answers_delay_a_call_by_less_than_the_limit_and_a_second(workers: int) -> None:
     worst = [rf"\boxed{{{HOSTILE[n % len(HOSTILE)]}}}" for n in range(64)]
@@ -231,6 +235,7 @@ def test_64_hostile_answers_delay_a_call_by_less_than_the_limit_and_a_second(wor
 
 
 @pytest.mark.slow
+@NEEDS_CORES
 def test_throughput_of_ordinary_answers() -> None:
     """Groups of 8 over mixed golds: half repeat the gold, the others spell it differently or are wrong."""
     draw = random.Random(0)
@@ -267,7 +272,7 @@ def test_throughput_of_ordinary_answers() -> None:
             grade(verifier, pairs)
             rates.append(len(pairs) / (time.monotonic() - started))
     print("verdicts a second:", [round(rate) for rate in rates])
-    assert max(rates[1:]) >= 1000  # 3,000 to 6,000 on two free cores
+    assert max(rates[1:]) >= 3000
 
 
 def test_settled_answers_do_not_wait_for_workers(tmp_path: Path) -> None:

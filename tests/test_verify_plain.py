@@ -6,7 +6,7 @@ import pytest
 
 from dagrpo.verify.judge import JUDGES
 from dagrpo.verify.plain import compare, read_plain
-from dagrpo.verify.settle import MAX_CHARACTERS, MAX_NESTING, Judgement, settle
+from dagrpo.verify.settle import MAX_CHARACTERS, MAX_NESTING, MAX_TOKENS, Judgement, settle
 from dagrpo.verify.text import clean
 
 
@@ -63,8 +63,11 @@ def test_what_is_not_plain(text: str) -> None:
         ("1/3", "0.33333", None),
         ("x+1", "1+x", None),
         ("5", "(5,6)", None),
-        ("5", "1" * (MAX_CHARACTERS + 1), Judgement.REFUSED),
-        ("5", "{" * (MAX_NESTING + 1) + "5" + "}" * (MAX_NESTING + 1), Judgement.REFUSED),
+        ("5", "5" + " " * MAX_CHARACTERS, Judgement.UNEQUAL),
+        ("x" * (MAX_CHARACTERS + 1), "x" * (MAX_CHARACTERS + 1), Judgement.EQUAL),
+        ("5", "{" * (MAX_NESTING + 1) + "5" + "}" * (MAX_NESTING + 1), Judgement.UNEQUAL),
+        ("5", "+".join(["1"] * MAX_TOKENS), Judgement.UNEQUAL),
+        ("x+y+z+u+v+w+5", "+".join(["x"] * MAX_TOKENS), None),
     ],
 )
 def test_settle(gold: str, answer: str, judgement: Judgement | None) -> None:

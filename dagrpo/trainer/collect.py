@@ -85,7 +85,8 @@ class Collector:
         ]
         if not self.accepted:
             raise UserError(
-                "this method needs demonstrations, and no training problem has one that the verifier accepts; choose another train file"
+                "this method needs demonstrations, and no training problem has one that the verifier accepts; "
+                "choose another train file"
             )
 
     def demonstrations(self, step: int) -> Step:

@@ -2,7 +2,7 @@
 
 Five verdicts. ``correct`` and ``wrong``: an answer was found and judged. ``no_answer``: the response ended without one.
 ``truncated``: the token budget cut the response before a complete answer. ``timeout``: an answer was found, and judging
-it was refused (:func:`dagrpo.verify.settle.settle`; a number of over 10,000 digits to compute) or given up
+it was refused, since it asks for a number of over 10,000 digits or a computation as large, or given up
 (:mod:`dagrpo.verify.workers`).
 
 A response is graded as it reads from the start of its thought on: where the prompt's template opens the thought, an
@@ -68,7 +68,7 @@ def make_verifier(spec: VerifierSpec, should_stop: ShouldStop = never) -> Verifi
     """Build the verifier that a configuration names; workers start warming up in the background."""
     if spec.kind == "exact":
         return ExactVerifier(should_stop)
-    return MathVerifier(Workers(spec.workers, spec.seconds, should_stop), should_stop)
+    return MathVerifier(Workers(spec.workers, spec.seconds, should_stop), should_stop, spec.judge)
 
 
 class _Closing:

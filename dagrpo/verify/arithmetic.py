@@ -67,7 +67,9 @@ def factorial(expr: Expr) -> Expr:
 
 
 def binomial(above: Expr, below: Expr) -> Expr:
-    """Binomial coefficient, from up to ``MAX_DIGITS``."""
+    """Binomial coefficient, from up to ``MAX_DIGITS``; of a symbol, where it is a long product, up to 100."""
     if above.is_number and not (above.is_real and above <= MAX_DIGITS):
+        raise TooLarge
+    if below.is_number and not (below.is_real and below <= (MAX_DIGITS if above.is_Integer else 100)):
         raise TooLarge
     return sympy.binomial(above, below)

@@ -39,7 +39,7 @@ def tokens(text: str) -> list[str]:
         if letters := match["letters"]:
             found += _letters(letters)
         elif words := match["words"]:
-            found += _word(words.strip('" ').lower())
+            found += _word(words.strip('" ,').lower())
         else:
             token = match["number"] or match["other"]
             found.append(_REPLACED.get(token, token))

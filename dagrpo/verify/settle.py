@@ -7,13 +7,13 @@ from dagrpo.verify.plain import compare, read_plain
 from dagrpo.verify.text import nesting, same_text, split_units
 
 _NAME = re.compile(r"^[a-z] ?= ?")
-_TOKEN = re.compile(r"\\[a-zA-Z]+|[0-9]+|\S")
+_TOKEN = re.compile(r"\\?[a-zA-Z]+|[0-9]+|\S")
 MAX_CHARACTERS, MAX_NESTING, MAX_TOKENS, MAX_LENGTHENING = 1_000, 12, 40, 4
-"""What is judged: answers within these, and of at most so many tokens and so many times the gold's tokens together."""
+"""No answer that exceeds these is the gold in other words; ``MAX_TOKENS`` grows by the last for each of the gold's."""
 
 
 class Judgement(Enum):
-    """What a judge says; ``REFUSED`` where the answer is too long, too deep or too large to be computed."""
+    """What a judge says; ``REFUSED`` where the answer asks for more than can be computed."""
 
     EQUAL = "1"
     UNEQUAL = "0"
@@ -27,18 +27,17 @@ class Judgement(Enum):
 def settle(gold: str, answer: str) -> Judgement | None:
     """Judge what one look can judge; ``None`` where a judge must compute.
 
-    In this order: the gold's own text is right; an answer far longer than the gold, or nested too deeply, is refused;
-    an answer in
-    another unit than the gold's is wrong, even where a conversion would make it right; two plain answers, their units
-    and the answer's "x =" aside, are compared exactly (the judges agree on those, so asking them would only take time).
+    In this order: the gold's own text is right; an answer far longer than the gold, or nested too deeply, is wrong; so
+    is one in another unit than the gold's, even where a conversion would make it right; two plain answers, units and
+    the answer's "x =" aside, are compared exactly (the judges agree on those, so asking them would only take time).
     """
-    if len(answer) > MAX_CHARACTERS:
-        return Judgement.REFUSED
+    if len(answer) > max(MAX_CHARACTERS, 2 * len(gold)):
+        return Judgement.UNEQUAL
     if same_text(gold, answer):
         return Judgement.EQUAL
     longest = MAX_TOKENS + MAX_LENGTHENING * len(_TOKEN.findall(gold))
     if nesting(answer) > MAX_NESTING or len(_TOKEN.findall(answer)) > longest:
-        return Judgement.REFUSED
+        return Judgement.UNEQUAL
     (wanted, unit), (given, other) = split_units(gold, answer)
     if unit is not None and other is not None and unit != other:
         return Judgement.UNEQUAL

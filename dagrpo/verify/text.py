@@ -49,6 +49,7 @@ _REWRITES = tuple(
         (r'"\s*(-?[\d.,]+|\([A-Za-z]\)|[ei])\s*[.:]?\s*"', r" \1 "),  # a number or a letter is itself in any face,
         (r'(?<![\d)}\]])(?<![\d)}\]] )"\s*([A-Za-z])\s*[.:]?\s*"', r" \1 "),  # unless after a value, where it is a unit
         (r"\s+", " "),
+        (r"^ ?(?:=|\\approx(?![a-zA-Z]))", ""),
     )
 )
 
@@ -60,7 +61,9 @@ _SHIFTED = (
 _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|\([^()]*\)|[A-Za-z])")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z])")  # a command escaped once too often; in a matrix, the end of a row
 _TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
-_BASE = re.compile(r"([0-9A-Za-z]+)_\{?(\d{1,2})\}?")
+_BASE = re.compile(r"(-?[0-9][0-9A-F]*)_\{?([0-9]{1,2})\}?")
+_LABEL = re.compile(r'(?:"[^"]*"|[A-Za-z]{3,}|[ .])+')
+_NO_LABEL = re.compile(r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity")
 _FACTOR = re.compile(r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?([a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*")
 _SHAPES = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3}
 
@@ -134,7 +137,7 @@ def _split(text: str, short_words: bool) -> tuple[str, str | None]:
     unit = _unit(tail, short_words or '"' in tail)
     if unit is not None:
         return body, unit or None
-    is_label = re.fullmatch(r'(?:"[^"]*"|[A-Za-z]{3,}|[ .])+', tail) is not None
+    is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail) is None
     return (body, None) if is_label else (text, None)
 
 
