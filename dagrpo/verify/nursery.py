@@ -89,8 +89,14 @@ class Nursery:
             self._bury(worker)
 
     def _give(self, worker: Worker, start: int, stop: int, tasks: list[list[str]], cpu: float) -> None:
+        request = json.dumps({"cpu": cpu, "tasks": tasks[start:stop]}).encode() + b"\n"
+        try:
+            worker.channel.sendall(request)
+        except (BrokenPipeError, ConnectionResetError):  # it was killed from outside while it had nothing to do
+            self._replace(worker)
+            worker = self.workers[-1]
+            worker.channel.sendall(request)
         worker.at, worker.stop, worker.since = start, stop, time.monotonic()
-        worker.channel.sendall(json.dumps({"cpu": cpu, "tasks": tasks[start:stop]}).encode() + b"\n")
 
     def _replace(self, worker: Worker) -> None:
         self._bury(worker)
