@@ -1,6 +1,6 @@
 """How fast rollouts, updates and whole steps are, as ratios to the usual way, both sides in one run.
 
-    python -m benchmarks.speed rollouts update methods step
+    python -m benchmarks.speed --base results/mini/base
 
 measures on the mini experiment's problems. Without --base a base of its shape is trained for a minute first, so that
 responses have lengths as in training. One thread is the default, for the experiments run two jobs side by side. `step`
@@ -49,7 +49,7 @@ def main() -> None:
         policy = load_policy(arguments.base, CPU)
         size = sum(parameter.numel() for parameter in policy.model.parameters())
         print(f"\n{size / 1e6:.2f} M parameters, {arguments.threads} thread(s), torch {torch.__version__}")
-        for name in arguments.parts:
+        for name in arguments.parts or PARTS:
             PARTS[name](policy, problems, arguments)
 
 
@@ -251,7 +251,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="+", choices=PARTS, help="what to measure")
+    parser.add_argument("parts", nargs="*", choices=PARTS, help="what to measure; all if left out")
     parser.add_argument("--base", type=Path, help="folder of a checkpoint, such as results/mini/base")
     parser.add_argument("--problems", type=Path, help="file of problems, such as results/smollm2/problems/train.jsonl")
     parser.add_argument("--prompts", type=int, default=8)
