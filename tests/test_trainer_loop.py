@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,20 @@ def test_an_anchor_longer_than_the_budget_is_named(base: Path, problems: Path, t
 
 
 def test_demonstrations_are_needed_by_methods_that_read_them(base: Path, problems: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     write_problems(tmp_path / "bare.jsonl", [replace(problem, solution=None) for problem in read_problems(problems)])
     with pytest.raises(UserError, match="needs demonstrations"):
         train(spec("sft"), 0, base, tmp_path / "bare.jsonl", tmp_path / "out", tmp_path / "state")
+
+
+def test_a_rejected_demonstration_is_replaced_by_a_rollout(base: Path, problems: Path, tmp_path: Path) -> None:
+    rows = read_problems(problems)
+    wrong = [replace(problem, solution="A7") if i < len(rows) // 2 else problem for i, problem in enumerate(rows)]
+    write_problems(tmp_path / "half.jsonl", wrong)
+    train(spec("luffy", steps=10), 0, base, tmp_path / "half.jsonl", tmp_path / "out", tmp_path / "state")
+    metrics = _metrics(tmp_path / "out")
+    assert all(row["anchors"] + row["anchor/rejected"] == 4 for row in metrics)
+    assert sum(row["anchor/rejected"] for row in metrics) == len(rows) // 2  # ten steps of four are one epoch
+    assert all(row["samples"] + row["anchors"] == 16 for row in metrics)
 
 
 def test_too_few_problems_are_refused(base: Path, problems: Path, tmp_path: Path) -> None:

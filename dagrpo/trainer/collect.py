@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dagrpo import seeds
-from dagrpo.algorithm import Recipe, Rows
+from dagrpo.algorithm import Anchors, Recipe, Rows
 from dagrpo.config import PromptSpec, Train
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
@@ -69,6 +69,7 @@ class Collector:
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._anchors: dict[str, Rollout] = {}
         self._anchor_verdicts: dict[str, Verdict] = {}
+        self.accepted: list[Problem] = []
 
     def prepare_demonstrations(self) -> None:
         """Encode and verify every demonstration once, for none is trusted.
@@ -121,8 +122,14 @@ class Collector:
         return Step(tuple(groups), rows, rejected, rolled_out - started, time.monotonic() - rolled_out)
 
     def _on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
-        shared = recipe.anchors is not None and recipe.anchors.within_group and problem.solution is not None
-        return self.train.group_size - (recipe.anchors.count if shared and recipe.anchors else 0)
+        """The group's rows less its anchors; a prompt without a usable one gets ordinary rollouts in their place."""
+        anchors = recipe.anchors
+        joins = anchors is not None and anchors.within_group and self._usable(anchors, problem)
+        return self.train.group_size - (anchors.count if anchors and joins else 0)
+
+    def _usable(self, anchors: Anchors, problem: Problem) -> bool:
+        verdict = self._anchor_verdicts.get(problem.id)
+        return verdict is Verdict.CORRECT or (verdict is not None and not anchors.drop_rejected)
 
     def _with_anchors(
         self, groups: list[Group], verdicts: list[Verdict], recipe: Recipe
@@ -135,12 +142,11 @@ class Collector:
         for group, own in zip(groups, _split(verdicts, groups), strict=True):
             verdict = self._anchor_verdicts.get(group.problem.id)
             wanted = verdict is not None and (anchors.when == "always" or Verdict.CORRECT not in own)
-            refused = wanted and verdict is not Verdict.CORRECT
-            copies = anchors.count if wanted and not (refused and anchors.drop_rejected) else 0
+            copies = anchors.count if wanted and self._usable(anchors, group.problem) else 0
             extra = (self._anchor(group.problem),) * copies if copies else ()
             joined.append(replace(group, rollouts=(*group.rollouts, *extra)))
             joined_verdicts += [*own, *([verdict] * copies if verdict else [])]
-            rejected += refused
+            rejected += wanted and verdict is not Verdict.CORRECT
         return joined, joined_verdicts, rejected
 
     def _grade(self, groups: Sequence[Group]) -> list[Verdict]:
