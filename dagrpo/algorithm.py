@@ -167,18 +167,18 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A named sequence of phases. ``needs_scores`` and ``needs_demonstrations`` tell the loop what to prepare."""
+    """A named sequence of phases. ``needs_demonstrations`` and ``needs_reference`` tell the loop what to prepare."""
 
     label: str
     phases: tuple[Phase, ...]
 
     @property
-    def needs_scores(self) -> bool:
-        return any(phase.recipe.scores != "never" for phase in self.phases)
-
-    @property
     def needs_demonstrations(self) -> bool:
         return any(phase.recipe.anchors or not phase.recipe.rollouts for phase in self.phases)
+
+    @property
+    def needs_reference(self) -> bool:
+        return any(phase.recipe.needs_reference for phase in self.phases)
 
 
 class NoOptions(Strict):

@@ -1,7 +1,6 @@
 """Sample a checkpoint on problems, grade every sample, and keep every sample."""
 
 import json
-import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from dagrpo import provenance
-from dagrpo.checkpoints import write_atomically
+from dagrpo.checkpoints import flush, write_atomically
 from dagrpo.config import EvaluationSpec
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
@@ -153,14 +152,14 @@ class _Partial:
             stream.truncate(int(lines[-1]) if self.batches else 0)
 
     def append(self, records: list[dict[str, Any]]) -> None:
-        with self.records.open("a") as stream:
-            stream.writelines(json.dumps(record) + "\n" for record in records)
-            stream.flush()
-            os.fsync(stream.fileno())
-        with self.log.open("a") as stream:
-            stream.write(f"{self.records.stat().st_size}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        _append(self.records, "".join(json.dumps(record) + "\n" for record in records))
+        _append(self.log, f"{self.records.stat().st_size}\n")
 
     def content(self) -> bytes:
         return self.records.read_bytes()
+
+
+def _append(path: Path, text: str) -> None:
+    with path.open("a") as stream:
+        stream.write(text)
+    flush(path)

@@ -118,7 +118,8 @@ def test_options_survive_the_way_through_a_spec(method: Method, tmp_path: Path) 
 
 def test_an_infinite_margin_survives_the_way_through_a_spec(tmp_path: Path) -> None:
     options = round_trip(find_method("dagrpo"), {"delta": float("-inf")}, tmp_path)
-    assert not find_method("dagrpo").algorithm(options, "options").needs_scores
+    (phase,) = find_method("dagrpo").algorithm(options, "options").phases
+    assert phase.recipe.scores == "never"
 
 
 @pytest.mark.parametrize(

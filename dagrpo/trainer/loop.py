@@ -65,9 +65,7 @@ def train(
     policy = load_policy(base, resolve_device(spec.device))
     base_fingerprint = fingerprint(policy.model)
     identity = _identity(spec, seed, base_fingerprint, problems)
-    reference = (
-        load_policy(base, policy.device) if any(phase.recipe.needs_reference for phase in algorithm.phases) else None
-    )
+    reference = load_policy(base, policy.device) if algorithm.needs_reference else None
     training_problems = read_problems(problems)
     with make_verifier(spec.verifier, should_stop) as verifier:
         engine = TorchEngine(policy, spec.train.rollout_rows, should_stop)
