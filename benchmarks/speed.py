@@ -1,6 +1,6 @@
 """How fast rollouts, updates and whole steps are, as ratios to the usual way, both sides in one run.
 
-    python -m benchmarks.speed --base results/mini/base
+    python -m benchmarks.speed --base results/mini/bases/mini/seed0
 
 measures on the mini experiment's problems. Without --base a base of its shape is trained for a minute first, so that
 responses have lengths as in training. One thread is the default, for the experiments run two jobs side by side. `step`
@@ -238,7 +238,7 @@ def _gradient(policy: Policy) -> torch.Tensor:
 
 
 def _short_base(folder: Path, threads: int) -> Path:
-    pretrain(MiniBase(steps=200, threads=threads), MiniProblems(), folder / "base", folder / "state")
+    pretrain(MiniBase(steps=200, threads=threads), 0, MiniProblems(), folder / "base", folder / "state")
     return folder / "base"
 
 
@@ -252,7 +252,7 @@ def _arguments() -> argparse.Namespace:
         "python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", choices=PARTS, help="what to measure; all if left out")
-    parser.add_argument("--base", type=Path, help="folder of a checkpoint, such as results/mini/base")
+    parser.add_argument("--base", type=Path, help="folder of a checkpoint, such as results/mini/bases/mini/seed0")
     parser.add_argument("--problems", type=Path, help="file of problems, such as results/smollm2/problems/train.jsonl")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--group", type=int, default=8, help="rows of a prompt")

@@ -29,7 +29,8 @@ class Rows:
 
     ``group`` counts the prompts from 0; ``anchor`` marks demonstrations; ``correct`` is the verifier's word;
     ``length`` counts response tokens; ``key`` identifies the row to :mod:`dagrpo.seeds` (int64 view of uint64);
-    ``score`` is the fine-grained score on the scale 1 to 10, NaN where missing or not asked for.
+    ``score`` is the fine-grained score on the scale 1 to 10, NaN where missing or not asked for; ``distance`` is 1
+    minus the similarity to the nearest row of the group's other side, inf where there is none or it is not asked for.
     """
 
     group: Tensor
@@ -40,6 +41,7 @@ class Rows:
     key: Tensor
     reward: Tensor
     score: Tensor
+    distance: Tensor
     advantage: Tensor
     weight: Tensor
 
@@ -75,10 +77,16 @@ class Anchors:
 
 @dataclass(frozen=True, slots=True)
 class Advantage:
-    """Baseline and scale of the sequence advantage; see :func:`dagrpo.objectives.advantages.group_advantage`."""
+    """Baseline and scale of the sequence advantage; see :func:`dagrpo.objectives.advantages.group_advantage`.
+
+    ``zero_truncated`` takes the advantage from rows that the budget cut, after the baseline is computed with them;
+    ``recentred`` takes the baseline anew over the rows that keep weight (:func:`dagrpo.objectives.gates.recentred`).
+    """
 
     over: Literal["union", "policy"] = "union"
     scale: Literal["none", "std0", "std1"] = "none"
+    zero_truncated: bool = False
+    recentred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,23 @@ def shaped(gamma: float, **where: Any) -> Term:
     return Term(lambda tokens: token_losses.shaped(tokens.logp, tokens.coefficient, gamma), **where)
 
 
+def weighted_likelihood(**where: Any) -> Term:
+    """Weight times advantage on the log-likelihood; see :func:`dagrpo.objectives.token_losses.log_likelihood`."""
+    return Term(lambda tokens: token_losses.log_likelihood(tokens.logp, tokens.coefficient), **where)
+
+
+def entropy_bonus(coefficient: float, **where: Any) -> Term:
+    """Minus the entropy (nats) of the policy at each token, averaged over all tokens of the selected rows."""
+    return Term(
+        lambda tokens: -tokens.entropy,
+        aggregate="token",
+        weighted=False,
+        coefficient=coefficient,
+        needs_entropy=True,
+        **where,
+    )
+
+
 def likelihood(**where: Any) -> Term:
     """Negative log-likelihood of the selected rows, averaged over all their tokens (the global token mean)."""
     return Term(lambda tokens: -tokens.logp, aggregate="token", weighted=False, **where)
@@ -142,13 +167,19 @@ def correctness(rows: Rows) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The filled slots of one phase. ``rollouts`` is off for phases that only read demonstrations."""
+    """The filled slots of one phase. ``rollouts`` is off for phases that only read demonstrations.
+
+    ``scores`` says which rows are scored: those of groups with advantages of both signs ("mixed"), for the weights; or
+    those of groups that are wrong as a whole ("all_wrong"), or all wrong rows ("wrong"), before the reward, which reads
+    them. ``distances`` is the length of the n-grams by which responses are compared, where a weight reads that.
+    """
 
     objective: tuple[Term, ...]
     rollouts: bool = True
     anchors: Anchors | None = None
     reward: RewardFn = correctness
-    scores: Literal["never", "mixed"] = "never"
+    scores: Literal["never", "mixed", "all_wrong", "wrong"] = "never"
+    distances: int | None = None
     advantage: Advantage = Advantage()
     weight: tuple[WeightFn, ...] = ()
 

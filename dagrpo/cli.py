@@ -69,10 +69,14 @@ def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment 
     """Check an experiment with the options of all its methods, before anything is spent on it."""
     from dagrpo import config
     from dagrpo.algorithm import find_method
+    from dagrpo.scorers import check_scorer
 
     experiment = config.load(config.Experiment, spec)
+    check_scorer(experiment.scorer)
     for name, arm in experiment.arms.items():
         find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")
+        if arm.scorer is not None:
+            check_scorer(arm.scorer, f"arms.{name}.scorer")
 
 
 @app.command()
@@ -93,6 +97,47 @@ def schema() -> None:
     from dagrpo.config import Experiment
 
     print(json.dumps(Experiment.model_json_schema(), indent=2))
+
+
+@app.command("judge-check")
+def judge_check(
+    groups: Annotated[Path, typer.Option(help="Stored groups: groups.jsonl of a snapshot.")],
+    scorer: Annotated[str, typer.Option(help="A scorer's name, or a YAML file with the keys of `scorer`.")],
+    against: Annotated[str, typer.Option(help="The scorer to compare with, given likewise.")],
+    delta: Annotated[float, typer.Option(help="Margin of the mask, on the scale 1 to 10.")] = 3.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first mixed groups.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Checkpoint, for scorers that run a policy.")] = None,
+) -> None:
+    """Compare two scorers on stored groups: agreement, share masked by delta, and whether a rubric can mask at all."""
+    from dagrpo.judge_check import judge_check as compare
+    from dagrpo.policy.checkpoint import load_policy
+    from dagrpo.policy.device import resolve_device
+    from dagrpo.scorers import Tools
+    from dagrpo.signals import stop_flag
+
+    with stop_flag() as should_stop:
+        model = None if policy is None else load_policy(policy, resolve_device("auto"))
+        print(compare(groups, scorer, against, delta, limit, Tools(model, should_stop)))
+
+
+@app.command()
+def conflict(
+    spec: SpecFile,
+    snapshots: Annotated[Path, typer.Option(help="Folder of a run's snapshots.")],
+    out: Out,
+    groups: Annotated[int | None, typer.Option(min=1, help="At most so many mixed groups a snapshot.")] = None,
+    delta: Annotated[float, typer.Option(help="Margin of the mask tried on groups of a method without one.")] = 3.0,
+    last_layer: Annotated[bool, typer.Option("--last-layer", help="Gradients of the last layer only.")] = False,
+    projection: Annotated[int | None, typer.Option(min=1, help="Project gradients to so many numbers.")] = None,
+) -> None:
+    """Measure how far the rows of a group push against each other, before and after the mask."""
+    from dagrpo import config
+    from dagrpo.diagnostics.measure import Settings, measure
+    from dagrpo.signals import stop_flag
+
+    with stop_flag() as should_stop:
+        settings = Settings(groups, delta, last_layer, projection)
+        measure(config.load(config.TrainSpec, spec), snapshots, out, settings, should_stop)
 
 
 def main() -> None:

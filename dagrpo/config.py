@@ -28,6 +28,9 @@ class MiniProblems(Strict):
     """Procedural families: nothing is read from disk."""
 
     kind: Literal["mini"] = "mini"
+    split: Literal["evaluation", "development"] = Field(
+        "evaluation", description="Held-out problems that arms are evaluated on; settings are tuned on development."
+    )
     seed: int = Field(0, ge=0, description="Seed of the problem generator.")
     train: int = Field(1000, ge=1, description="Training problems, all families together.")
     evaluation: int = Field(60, ge=1, description="Evaluation problems for each family.")
@@ -72,7 +75,6 @@ class MiniBase(Strict):
     """A small decoder, trained from scratch on the procedural families."""
 
     kind: Literal["mini"] = "mini"
-    seed: int = Field(0, ge=0)
     width: int = Field(96, ge=8)
     layers: int = Field(3, ge=1)
     heads: int = Field(3, ge=1)
@@ -130,6 +132,10 @@ class Train(Strict):
     rollout_rows: int = Field(64, ge=1, description="Rows decoded together; does not change a sample.")
     micro_tokens: int = Field(4096, ge=16, description="Tokens in a micro-batch; does not change a gradient.")
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
+    conflict_every: int = Field(10, ge=0, description="Steps between glances at the conflict of one group; 0: none.")
+    snapshots: tuple[int, ...] = Field(
+        (), description="Steps of the reinforcement phase, from 0, whose groups and weights before the update are kept."
+    )
     threads: int = Field(1, ge=1, description="CPU threads of a run; fixed, since they decide the rounding.")
 
     @model_validator(mode="after")
@@ -138,11 +144,20 @@ class Train(Strict):
             raise ValueError(f"updates ({self.updates}) must divide prompts ({self.prompts})")
         return self
 
+    @model_validator(mode="after")
+    def _snapshots_are_steps(self) -> "Train":
+        if outside := [step for step in self.snapshots if not 0 <= step < self.steps]:
+            raise ValueError(f"snapshots: {outside[0]} is none of the {self.steps} steps, which are counted from 0")
+        return self
+
 
 class Scorer(Strict):
-    """The fine-grained scorer that a method with a score gate asks for."""
+    """The fine-grained scorer that a method with a score gate asks for; kind and options are checked by the scorer."""
 
-    kind: Literal["step_checker", "reference_overlap"] = "reference_overlap"
+    kind: str = Field("reference_overlap", description="Name of a scorer.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The scorer's own parameters.")
+    length_aware: bool = Field(False, description="Lower the score of what was cut or is far too short.")
+    max_missing: float = Field(0.1, ge=0, le=1, description="A larger share of missing scores in a step ends the run.")
 
 
 class Verifier(Strict):
@@ -161,6 +176,8 @@ class Arm(Strict):
     label: str | None = Field(None, description="Name in tables and figures; the method's own where null.")
     options: dict[str, Any] = Field(default_factory=dict, description="The method's own parameters.")
     train: dict[str, Any] = Field(default_factory=dict, description="Keys of `train` that this arm changes.")
+    scorer: Scorer | None = Field(None, description="A scorer of its own; the experiment's where null.")
+    seeds: tuple[int, ...] | None = Field(None, min_length=1, description="Fewer seeds than the experiment's.")
 
 
 class Evaluation(Strict):
@@ -180,11 +197,12 @@ class Evaluation(Strict):
 class Experiment(Strict):
     """A whole experiment file."""
 
-    name: Name
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="Of the file and of its folder in results/.")
     title: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     problems: Problems
-    base: Base
+    bases: dict[Name, Base] = Field(min_length=1, description="Base checkpoints; every arm starts from each of them.")
+    base_seeds: tuple[int, ...] = Field((0,), min_length=1, description="Seeds of each base; arms' seeds share them.")
     system_prompt: str | None = Field(None, description="System message of every prompt.")
     instruction: str | None = Field(None, description="Appended to every question.")
     verifier: Verifier = Verifier()
@@ -194,7 +212,7 @@ class Experiment(Strict):
     seeds: tuple[int, ...] = Field(min_length=1)
     evaluation: Evaluation
 
-    @field_validator("seeds")
+    @field_validator("seeds", "base_seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(seeds)) != len(seeds):
@@ -207,9 +225,22 @@ class Experiment(Strict):
             raise ValueError("arms: 'base' is the untrained checkpoint, which is always evaluated; rename the arm")
         if self.evaluation.reference not in self.arms:
             raise ValueError(f"evaluation.reference: no arm is named {self.evaluation.reference!r}")
-        for name in self.arms:
+        for name, arm in self.arms.items():
             self.train_of(name)
+            if unknown := set(arm.seeds or ()) - set(self.seeds):
+                raise ValueError(f"arms.{name}.seeds: {min(unknown)} is not among the experiment's seeds {self.seeds}")
+        if len(self.base_seeds) > 1 and (fixed := [name for name, base in self.bases.items() if base.kind != "mini"]):
+            raise ValueError(f"base_seeds: base {fixed[0]!r} is not trained here and has one version; give one seed")
         return self
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """Training seeds of an arm, in the experiment's order."""
+        own = self.arms[arm].seeds
+        return self.seeds if own is None else tuple(seed for seed in self.seeds if seed in own)
+
+    def base_seed(self, seed: int) -> int:
+        """The base that a training seed starts from: training seeds take the base seeds in turn."""
+        return self.base_seeds[self.seeds.index(seed) % len(self.base_seeds)]
 
     def train_of(self, arm: str) -> Train:
         """The training settings of one arm: the common ones under the arm's changes."""
@@ -233,9 +264,10 @@ class ProblemsSpec(Strict):
 
 
 class BaseSpec(Strict):
-    """All that the making of the base checkpoint reads."""
+    """All that the making of a base checkpoint reads."""
 
     base: Base
+    seed: int = Field(0, ge=0, description="Of its weights and corpus, where the base is trained here.")
     problems: Problems
 
 
@@ -304,7 +336,7 @@ def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
         train=experiment.train_of(arm),
         prompt=_prompt(experiment),
         verifier=experiment.verifier,
-        scorer=experiment.scorer,
+        scorer=experiment.arms[arm].scorer or experiment.scorer,
         device=experiment.device,
     )
 

@@ -27,7 +27,8 @@ class Problem:
     ``family`` is the benchmark or procedural family that the problem belongs to; ``solution`` is a worked
     reference (the text of an anchor), ``None`` where the source has none; ``level`` is a difficulty, larger is
     harder, ``None`` where unknown; ``choices`` holds the options of a multiple-choice question (then ``answer``
-    is a letter, A being the first).
+    is a letter, A being the first). ``solution_logps`` are the log-probabilities (nats) that the author of ``solution``
+    gave to its tokens, the end-of-sequence token included, ``None`` where they were not kept.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Problem:
     solution: str | None = None
     level: int | None = None
     choices: tuple[str, ...] | None = None
+    solution_logps: tuple[float, ...] | None = None
 
     def digest(self) -> str:
         """Sha256 (hex) of everything that defines the problem, its answer included."""
@@ -53,7 +55,8 @@ class Rollout:
 
     ``tokens`` are the response's token ids, the end-of-sequence token included when ``finish`` is "stop".
     ``logps`` are the log-probabilities (nats) that each token was sampled with, and ``entropies`` the entropy
-    (nats) of the distribution that it was drawn from; both are empty for an anchor.
+    (nats) of the distribution that it was drawn from, empty for an anchor. An anchor's ``logps`` are its author's, 0
+    where they are not known.
     """
 
     index: int

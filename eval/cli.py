@@ -16,29 +16,45 @@ Out = Annotated[Path | None, typer.Option(help="Where the result goes; inside th
 
 @app.command()
 def tables(results: Results, spec: Spec = None, out: Out = None) -> None:
-    """Compute all tables from stored samples, metrics and run cards."""
+    """Compute all tables, of every base corpus, and judge the claims, from stored samples, metrics and gradients."""
+    from eval.claims.read import write_claims
+    from eval.gradients import write_conflict
     from eval.records import open_runs
     from eval.tables import write_tables
 
-    write_tables(open_runs(results, spec), out or results / "tables")
+    corpora, folder = open_runs(results, spec), out or results / "tables"
+    write_tables(corpora, folder)
+    write_conflict(corpora, folder)
+    write_claims(corpora, folder)
 
 
 @app.command()
 def figures(results: Results, spec: Spec = None, out: Out = None) -> None:
-    """Draw all figures from the tables and the metrics."""
+    """Draw all figures, of every base corpus, from the tables and the metrics."""
+    from eval.claims.figure import draw_claims
+    from eval.claims.read import read_claims
     from eval.figures import draw_figures
+    from eval.gradients import draw_conflict
     from eval.records import open_runs
 
-    draw_figures(open_runs(results, spec), out or results / "figures")
+    corpora, folder = open_runs(results, spec), out or results / "figures"
+    draw_figures(corpora, folder)
+    draw_conflict(corpora, folder)
+    draw_claims(read_claims(results / "tables"), folder)
 
 
 @app.command()
 def report(results: Results, spec: Spec = None, out: Out = None) -> None:
     """Write one self-contained page from tables, figures and run cards."""
+    from eval.claims.read import read_claims
+    from eval.claims.show import page_claims
+    from eval.gradients import section
     from eval.records import open_runs
     from eval.report import write_report
 
-    write_report(open_runs(results, spec), out or results / "report.html")
+    corpora = open_runs(results, spec)
+    claims = page_claims(read_claims(results / "tables"))
+    write_report(corpora, out or results / "report.html", claims, section(corpora))
 
 
 @app.command()

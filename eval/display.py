@@ -1,6 +1,6 @@
 """What a reader sees of each table: header, cells and notes, made from the stored frames."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -8,6 +8,7 @@ import pandas as pd
 from eval.render import Cell, Display, signed
 
 Frames = Mapping[str, pd.DataFrame]
+Row = tuple[Cell, ...]
 
 
 INSIDE, OUTSIDE = AVERAGES = ("in_distribution", "out_of_distribution")
@@ -46,11 +47,12 @@ def main(frames: Frames) -> Display:
     frame = frames["main"]
     blocks = _columns(frame)
     header = ("arm", "seeds", *(heading(block) for block in blocks.values()))
-    rows = []
+    by_arm: list[tuple[str, Row]] = []
     for arm, first in _arms(frame):
         entries = [_row(block, arm) for block in blocks.values()]
         shown = (_entry(entry, bold=entry["best"]) for entry in entries)
-        rows.append((Cell(first["label"]), Cell(str(first["seeds"])), *shown))
+        by_arm.append((arm, (Cell(first["label"]), Cell(str(first["seeds"])), *shown)))
+    rows = _in_blocks(by_arm, sweeps(frame))
     sizes = [block.iloc[0] for block in blocks.values()]
     rows.append(
         (Cell("problems (samples)"), Cell(""), *(Cell(f"{size['problems']} ({size['samples']})") for size in sizes))
@@ -58,9 +60,7 @@ def main(frames: Frames) -> Display:
     notes = (
         "Percent correct, averaged over samples, problems and seeds, with 95 % intervals (bootstrap over problems with "
         "their samples, and seeds). Averages give each family the same weight.",
-        "Bold: better than each other arm of its column, by a paired interval that excludes a tie."
-        if frame["best"].any()
-        else "Nothing is bold: in no column is one arm better than each other by an interval that excludes a tie.",
+        _bold(frame),
         *_seed_notes(frame),
         *_missing(frames),
     )
@@ -73,17 +73,22 @@ def differences(frames: Frames) -> Display:
     blocks = _columns(frame)
     reference = frame["reference"].iloc[0]
     header = ("arm", *(heading(block) for block in blocks.values()))
-    rows = [
-        (Cell(first["label"]), *(_versus(_row(block, arm)) for block in blocks.values())) for arm, first in _arms(frame)
+    few = sweeps(frames["main"])
+    by_arm = [
+        (arm, (Cell(first["label"]), *(_versus(_row(block, arm)) for block in blocks.values())))
+        for arm, first in _arms(frame)
     ]
-    could = [block.loc[block["arm"] != "base", "detectable"].median() for block in blocks.values()]
+    rows = _in_blocks(by_arm, few)
+    usual = ~frame["arm"].isin({"base", *few})
+    could = [block.loc[usual[block.index], "detectable"].median() for block in blocks.values()]
     rows.append((Cell("could have been seen"), *(Cell(f"±{100 * value:.1f}") for value in could)))
     notes = (
         f"Percentage points over {reference} on the same problems and seeds, with 95 % intervals. Marked *: the "
         f"interval excludes a tie. By chance about {0.05 * len(frame):.0f} of these {len(frame)} intervals would.",
         "Last line: the smallest true difference that this table would have shown with 80 % power, "
-        "(z(.975) + z(.80)) · half-width / z(.975), for the median trained arm.",
-        *_seed_notes(frame),
+        f"(z(.975) + z(.80)) · half-width / z(.975), for the median {'main' if few else 'trained'} arm.",
+        *([f"Of an arm with fewer seeds than {reference}, over the seeds that both have."] if few else []),
+        *_seed_notes(frames["main"]),
         *_missing(frames),
     )
     return Display(f"Differences to {reference}", header, tuple(rows), notes)
@@ -94,9 +99,11 @@ def difficulty(frames: Frames) -> Display:
     frame = frames["difficulty"].rename(columns={"prompts": "column"})
     blocks = _columns(frame)
     header = ("arm", *(_TITLES.get(name, name) for name in blocks))
-    rows = [
-        (Cell(first["label"]), *(_entry(_row(block, arm)) for block in blocks.values())) for arm, first in _arms(frame)
+    by_arm = [
+        (arm, (Cell(first["label"]), *(_entry(_row(block, arm)) for block in blocks.values())))
+        for arm, first in _arms(frame)
     ]
+    rows = _in_blocks(by_arm, sweeps(frame))
     rows.append((Cell("problems"), *(Cell(str(block["problems"].iloc[0])) for block in blocks.values())))
     notes = (
         "Percent correct on problems in distribution, with 95 % intervals; macro average over the families that have "
@@ -131,7 +138,7 @@ def consumed(frames: Frames) -> Display:
     frame = frames["consumed"]
     keys = list(frame.columns[3:])
     header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
-    rows = _rows(frame, lambda key, value: f"{value:,.0f}")
+    rows = _rows(frame, lambda key, value: f"{value:,.0f}", sweeps(frames["main"]))
     notes = ("Of one run: means over the seeds of an arm. Trained tokens are those that a gradient was computed for.",)
     return Display("What a run consumed", header, tuple(rows), notes)
 
@@ -141,16 +148,22 @@ def verdicts(frames: Frames) -> Display:
     frame = frames["verdicts"]
     keys = list(frame.columns[3:-2])
     header = ("arm", "problems", *(_TITLES.get(key, key) for key in keys), "response tokens", "samples")
-    rows = [
-        (
-            Cell(row["label"]),
-            Cell("in distribution" if row["scope"] == INSIDE else "out of distribution"),
-            *(Cell(f"{100 * row[key]:.1f}") for key in keys),
-            Cell(f"{row['response_tokens']:.1f}"),
-            Cell(f"{row['samples']:,}"),
-        )
-        for _, row in frame.iterrows()
-    ]
+    rows = []
+    for scope, block in frame.groupby("scope", sort=False):
+        of_scope = [
+            (
+                row["arm"],
+                (
+                    Cell(row["label"]),
+                    Cell("in distribution" if scope == INSIDE else "out of distribution"),
+                    *(Cell(f"{100 * row[key]:.1f}") for key in keys),
+                    Cell(f"{row['response_tokens']:.1f}"),
+                    Cell(f"{row['samples']:,}"),
+                ),
+            )
+            for _, row in block.iterrows()
+        ]
+        rows += _in_blocks(of_scope, sweeps(frames["main"]))
     notes = (
         "Percent of all samples, each sample counting once (the main table gives each family the same weight). "
         "Truncated: the budget ended before the answer. Response tokens: mean.",
@@ -164,7 +177,7 @@ def masks(frames: Frames) -> Display:
     frame = frames["masks"]
     keys = list(frame.columns[3:])
     header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
-    rows = _rows(frame, _mask)
+    rows = _rows(frame, _mask, sweeps(frames["main"]))
     note = (
         "Means over steps, then over seeds, of the arms that weigh rows by a score. Shares are of rows in groups with "
         "both signs."
@@ -189,9 +202,44 @@ def timing(frame: pd.DataFrame) -> Display:
     """Seconds of a run; apart from the tables, since they differ from run to run."""
     keys = list(frame.columns[3:])
     header = ("arm", "seeds", *(f"{key}, s" for key in keys))
-    rows = _rows(frame, lambda key, value: f"{value:,.1f}")
+    rows = _rows(frame, lambda key, value: f"{value:,.1f}", sweeps(frame))
     notes = ("Means over the seeds of an arm, while other jobs may have run beside it.",)
     return Display("Seconds of a run", header, rows, notes)
+
+
+def side_by_side(frame: pd.DataFrame) -> Display:
+    """Averages of each arm and its differences to the reference, the base corpora beside each other."""
+    corpora = list(dict.fromkeys(frame["base"]))
+    reference = frame["reference"].dropna().iloc[0]
+    measures: dict[str, Callable[[Any], Cell]] = {
+        "": lambda row: _entry(row, bold=row["best"]),
+        f" over {reference}": lambda row: Cell("") if pd.isna(row["difference"]) else _versus(row),
+    }
+    shown = [
+        (f"{heading(block)}{measure} ({base})", block.set_index("arm"), cell)
+        for column in dict.fromkeys(frame["column"])
+        for measure, cell in measures.items()
+        for base in corpora
+        if len(block := frame[(frame["base"] == base) & (frame["column"] == column)])
+    ]
+    rows = [
+        (arm, (Cell(first["label"]), Cell(str(first["seeds"])), *(cell(block.loc[arm]) for _, block, cell in shown)))
+        for arm, first in _arms(frame)
+    ]
+    notes = (
+        f"Percent correct, and percentage points over {reference}, with 95 % intervals; each base corpus by itself. "
+        "Marked *: the interval excludes a tie.",
+        _bold(frame),
+        *(["† Problems left out: see the tables of the corpus."] if frame["missing"].any() else []),
+    )
+    header = ("arm", "seeds", *(title for title, _, _ in shown))
+    return Display("Base corpora side by side", header, tuple(_in_blocks(rows, sweeps(frame))), notes)
+
+
+def sweeps(frame: pd.DataFrame) -> set[str]:
+    """Arms with fewer seeds than others, by the column ``seeds``."""
+    trained = frame[frame["arm"] != "base"]
+    return set(trained.loc[trained["seeds"] < trained["seeds"].max(), "arm"])
 
 
 def limits(frames: Frames) -> tuple[str, ...]:
@@ -219,13 +267,21 @@ def _arms(frame: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     return [(row["arm"], row) for _, row in frame.drop_duplicates("arm").iterrows()]
 
 
-def _rows(frame: pd.DataFrame, text: Callable[[str, float], str]) -> tuple[tuple[Cell, ...], ...]:
+def _rows(frame: pd.DataFrame, text: Callable[[str, float], str], few: set[str]) -> tuple[Row, ...]:
     """Rows of a table of plain numbers, whose first columns are arm, label and seeds."""
     keys = list(frame.columns[3:])
-    return tuple(
-        (Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(text(key, row[key])) for key in keys))
+    rows = [
+        (row["arm"], (Cell(row["label"]), Cell(str(row["seeds"])), *(Cell(text(key, row[key])) for key in keys)))
         for _, row in frame.iterrows()
-    )
+    ]
+    return tuple(_in_blocks(rows, few))
+
+
+def _in_blocks(rows: Sequence[tuple[str, Row]], few: set[str]) -> list[Row]:
+    """Rows of main arms, then, under a heading, those of arms with fewer seeds."""
+    main = [row for arm, row in rows if arm not in few]
+    below = [row for arm, row in rows if arm in few]
+    return [*main, (Cell("with fewer seeds:"), *[Cell("")] * (len(below[0]) - 1)), *below] if below else main
 
 
 def _row(block: pd.DataFrame, arm: str) -> pd.Series:
@@ -248,6 +304,17 @@ def _versus(row: Any) -> Cell:
     return Cell(
         signed(row["difference"]) + mark, f"[{signed(row['difference_low'])}, {signed(row['difference_high'])}]"
     )
+
+
+def _bold(frame: pd.DataFrame) -> str:
+    if not frame["best"].any():
+        return "Nothing is bold: in no column is one arm better than each other by an interval that excludes a tie."
+    if sweeps(frame):
+        return (
+            "Bold: better than each other arm of the upper block, by a paired interval that excludes a tie; in the "
+            "lower block, better than each other arm of both."
+        )
+    return "Bold: better than each other arm of its column, by a paired interval that excludes a tie."
 
 
 def _seed_notes(frame: pd.DataFrame) -> list[str]:

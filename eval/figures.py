@@ -1,7 +1,7 @@
 """Figures, as SVG and PNG, drawn from the stored tables and metrics; identical inputs give identical SVG files."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from eval.tables import read_tables
 BLUE, RED, GREY = "#3f90da", "#bd1f01", "#717581"
 OTHERS = ("#ffa90e", "#832db6", "#a96b59", "#92dadd", "#e76300", "#b9ac70", "#2a9d6f", "#d36ba8")
 INK = "#24292f"
+MARKERS = "oDs^vP"
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 STYLE = {
     "svg.hashsalt": "dagrpo",
@@ -59,20 +60,25 @@ LOGARITHMIC = ("grad_norm",)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What figures are drawn from: the tables, the metrics, and the arms in table order (name -> label)."""
+    """What the figures of one base corpus are drawn from.
+
+    ``arms`` are the main arms and ``swept`` those with fewer seeds, in table order (name -> label).
+    """
 
     tables: Mapping[str, pd.DataFrame]
     metrics: pd.DataFrame
     arms: Mapping[str, str]
     reference: str
     subject: str | None
+    swept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def colours(self) -> dict[str, str]:
-        """One colour an arm, the same in all figures."""
+        """One colour an arm, the same in all figures; arms with fewer seeds share one."""
         fixed = {BASE: GREY, self.reference: BLUE, self.subject: RED}
         rest = [arm for arm in self.arms if arm not in fixed]
-        return {arm: fixed.get(arm) or OTHERS[rest.index(arm) % len(OTHERS)] for arm in self.arms}
+        main = {arm: fixed.get(arm) or OTHERS[rest.index(arm) % len(OTHERS)] for arm in self.arms}
+        return dict.fromkeys(self.swept, INK) | main
 
     @property
     def dashes(self) -> dict[str, Any]:
@@ -82,16 +88,37 @@ class Source:
         return {arm: others[rest.index(arm) % len(others)] if arm in rest else solid for arm in self.arms}
 
 
-def draw_figures(runs: Runs, out: Path) -> None:
-    """Write ``<name>.svg`` and ``<name>.png`` of each of :data:`FIGURES`."""
-    tables, reference = read_tables(runs.results / "tables"), runs.experiment.evaluation.reference
-    source = Source(tables, load_metrics(runs), labels(runs), reference, runs.subject)
-    out.mkdir(parents=True, exist_ok=True)
+def draw_figures(corpora: Mapping[str, Runs], out: Path) -> None:
+    """Write svg and png: of each base corpus its :data:`FIGURES` to ``<base>/``, of several also those of both.
+
+    Where arms have fewer seeds than others, they are drawn apart, in ``sweeps``.
+    """
+    sources = {base: read_source(runs) for base, runs in corpora.items()}
     with mpl.rc_context(STYLE):
-        for name, draw in FIGURES.items():
-            figure = draw(source)
-            figure.savefig(out / f"{name}.svg", metadata={"Date": None, "Creator": None})
-            FigureCanvasAgg(figure).print_png(out / f"{name}.png", metadata={"Software": None})
+        for base, source in sources.items():
+            for name, draw in FIGURES.items():
+                write_figure(draw(source), out / base / name)
+            if source.swept:
+                write_figure(swept(source), out / base / "sweeps")
+        if len(sources) > 1:
+            write_figure(side_by_side(sources), out / "side_by_side")
+            if any(source.swept for source in sources.values()):
+                write_figure(side_by_side(sources, of_sweeps=True), out / "side_by_side_sweeps")
+
+
+def read_source(runs: Runs) -> Source:
+    """Read what the figures of one base corpus are drawn from."""
+    tables, names = read_tables(runs.tables), labels(runs)
+    main = {arm: label for arm, label in names.items() if arm not in runs.sweeps}
+    few = {arm: names[arm] for arm in runs.sweeps}
+    return Source(tables, load_metrics(runs), main, runs.experiment.evaluation.reference, runs.subject, few)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write ``<path>.svg`` and ``<path>.png``, without a date or the name of a program."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    FigureCanvasAgg(figure).print_png(path.with_suffix(".png"), metadata={"Software": None})
 
 
 def accuracy(source: Source) -> Figure:
@@ -155,6 +182,41 @@ def curves(source: Source) -> Figure:
     return figure
 
 
+def swept(source: Source) -> Figure:
+    """Averages, and below them differences, of the arms with fewer seeds, under the two arms of the question."""
+    arms, titles = _with_asked(source), _averages(source)
+    figure, axes = _grid(2 * len(titles), len(titles), height=0.55 + 0.17 * len(arms))
+    for number, (axis, (frame, column, zero)) in enumerate(zip(axes, _averages_and_differences(source), strict=True)):
+        block = frame[frame["column"] == column].set_index("arm")
+        _lines(axis, block, arms, source.colours)
+        _mark(axis, 0 if zero else 100 * block.loc[source.reference, "mean"])
+        _names(axis, arms, shown=number % len(titles) == 0)
+        axis.set_title(titles[column] if zero is None else "difference")
+        axis.set_xlabel(zero or "% correct")
+    return figure
+
+
+def side_by_side(sources: Mapping[str, Source], of_sweeps: bool = False) -> Figure:
+    """Averages, and below them differences to the reference, of each arm on every base corpus: a marker a corpus."""
+    first = next(iter(sources.values()))
+    titles = _averages(first)
+    arms = _with_asked(first) if of_sweeps else first.arms
+    figure, axes = _grid(2 * len(titles), len(titles), height=0.7 + (0.09 + 0.09 * len(sources)) * len(arms))
+    for place, (base, source) in enumerate(sources.items()):
+        marker, shift = MARKERS[place % len(MARKERS)], 0.3 * ((len(sources) - 1) / 2 - place)
+        for axis, (frame, column, zero) in zip(axes, _averages_and_differences(source), strict=True):
+            _lines(axis, frame[frame["column"] == column].set_index("arm"), arms, source.colours, marker, shift)
+            axis.set_title(titles[column] if zero is None else "difference")
+            axis.set_xlabel(zero or "% correct")
+            if zero and not place:
+                _mark(axis, 0)
+        axes[0].plot([], [], marker, color=INK, markersize=4.4, label=base)
+    for number, axis in enumerate(axes):
+        _names(axis, arms, shown=number % len(titles) == 0)
+    figure.legend(loc="outside upper left", ncols=len(sources), frameon=False)
+    return figure
+
+
 FIGURES: dict[str, Callable[[Source], Figure]] = {
     "averages": averages,
     "differences": differences,
@@ -172,30 +234,57 @@ def _panels(
 
     A thin line stands at a tie where the values are differences (``zero`` names their axis), else at the reference arm.
     """
-    arms = [arm for arm in source.arms if arm in set(frame["arm"])]
-    places = {arm: len(arms) - 1 - number for number, arm in enumerate(arms)}
+    arms = {arm: label for arm, label in source.arms.items() if arm in set(frame["arm"])}
     across = min(across, len(titles))
     figure, axes = _grid(len(titles), across, height=0.55 + 0.17 * len(arms))
     for number, (axis, (column, title)) in enumerate(zip(axes, titles.items(), strict=False)):
         block = frame[frame["column"] == column].set_index("arm")
-        for arm, y in places.items():
-            row, colour = block.loc[arm], source.colours[arm]
-            axis.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-            axis.plot(
-                100 * row["mean"], y, "o", color=colour, markersize=4.4, markeredgecolor="white", markeredgewidth=0.5
-            )
-        mark = 0 if zero else 100 * block.loc[source.reference, "mean"]
-        axis.axvline(mark, color="#8c959f", linewidth=0.7, linestyle=DASHES[2], zorder=0)
+        _lines(axis, block, arms, source.colours)
+        _mark(axis, 0 if zero else 100 * block.loc[source.reference, "mean"])
+        _names(axis, arms, shown=number % across == 0)
         axis.set_title(title.replace(" (first", "\n(first"))
-        axis.set_ylim(-0.6, len(arms) - 0.4)
-        axis.set_yticks(list(places.values()), [source.arms[arm] if number % across == 0 else "" for arm in arms])
-        axis.tick_params(axis="y", length=0)
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         if number >= len(titles) - across:
             axis.set_xlabel(zero or "% correct")
     for axis in axes[len(titles) :]:
         axis.axis("off")
     return figure
+
+
+def _lines(
+    axis: Axes,
+    block: pd.DataFrame,
+    arms: Mapping[str, str],
+    colours: Mapping[str, str],
+    marker: str = "o",
+    shift: float = 0.0,
+) -> None:
+    """An interval and its estimate for each arm that ``block`` (by arm) has, from the top down."""
+    for number, arm in enumerate(arms):
+        if arm not in block.index:
+            continue
+        row, y = block.loc[arm], len(arms) - 1 - number + shift
+        ends, width = [100 * row["low"], 100 * row["high"]], 1.2 if shift else 1.8
+        axis.plot(ends, [y, y], color=colours[arm], linewidth=width, solid_capstyle="butt")
+        axis.plot(
+            100 * row["mean"],
+            y,
+            marker,
+            color=colours[arm],
+            markersize=4.4,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+        )
+
+
+def _mark(axis: Axes, value: float) -> None:
+    axis.axvline(value, color="#8c959f", linewidth=0.7, linestyle=DASHES[2], zorder=0)
+
+
+def _names(axis: Axes, arms: Mapping[str, str], shown: bool) -> None:
+    axis.set_ylim(-0.6, len(arms) - 0.4)
+    axis.set_yticks(range(len(arms))[::-1], [label if shown else "" for label in arms.values()])
+    axis.tick_params(axis="y", length=0)
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
 
 def _grid(count: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -209,6 +298,20 @@ def _line(source: Source, arm: str) -> dict[str, Any]:
     asked = arm in (source.reference, source.subject)
     style = {"color": source.colours[arm], "linestyle": source.dashes[arm]}
     return {**style, "linewidth": 1.8 if asked else 1.0, "zorder": 3 if asked else 2}
+
+
+def _with_asked(source: Source) -> dict[str, str]:
+    """The two arms of the question, then the arms with fewer seeds."""
+    return {arm: label for arm, label in source.arms.items() if arm in (source.reference, source.subject)} | dict(
+        source.swept
+    )
+
+
+def _averages_and_differences(source: Source) -> list[tuple[pd.DataFrame, str, str | None]]:
+    """A panel each: its frame, its column and, of differences, the name of the axis."""
+    versus, reference = source.tables["differences"].rename(columns=_VERSUS), source.arms[source.reference]
+    both = ((source.tables["main"], None), (versus, f"points over {reference}"))
+    return [(frame, column, zero) for frame, zero in both for column in _averages(source)]
 
 
 def _averages(source: Source) -> dict[str, str]:

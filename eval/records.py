@@ -20,37 +20,57 @@ _KEYS = ("problem_id", "family", "level", "problem_hash", "prompt_hash", "sample
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Where the files of one experiment stand, and which arms and seeds it has, in table order."""
+    """Where the files of an experiment on one base corpus stand, and its arms and seeds, in table order.
+
+    Arms with fewer seeds than others, the sweeps, stand after the main arms.
+    """
 
     results: Path
     experiment: Experiment
+    base: str
 
     @property
     def seeds(self) -> dict[str, tuple[int, ...]]:
-        """Seeds of each arm; the untrained base has the single seed 0 of its evaluation."""
-        return {BASE: (0,), **dict.fromkeys(self.experiment.arms, self.experiment.seeds)}
+        """Seeds of each arm; those of the untrained base are base seeds."""
+        ordered = [arm for arm in self.experiment.arms if arm not in self.sweeps] + list(self.sweeps)
+        return {BASE: self.experiment.base_seeds, **{arm: self.experiment.seeds_of(arm) for arm in ordered}}
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Arms with fewer seeds than others."""
+        counts = {arm: len(self.experiment.seeds_of(arm)) for arm in self.experiment.arms}
+        return tuple(arm for arm, count in counts.items() if count < max(counts.values()))
 
     @property
     def trained(self) -> list[tuple[str, int]]:
         """Every training run."""
-        return [(arm, seed) for arm in self.experiment.arms for seed in self.experiment.seeds]
+        return [(arm, seed) for arm, seeds in self.seeds.items() if arm != BASE for seed in seeds]
+
+    @property
+    def tables(self) -> Path:
+        return self.results / "tables" / self.base
+
+    @property
+    def timing(self) -> Path:
+        return self.results / "timing" / f"{self.base}.csv"
 
     @property
     def subject(self) -> str | None:
-        """The arm that the page asks about: the one called dagrpo, else the last that is not the reference."""
-        others = [arm for arm in self.experiment.arms if arm != self.experiment.evaluation.reference]
+        """The arm that the page asks about: the one called dagrpo, else the last main arm but the reference."""
+        apart = (BASE, self.experiment.evaluation.reference, *self.sweeps)
+        others = [arm for arm in self.seeds if arm not in apart]
         return "dagrpo" if "dagrpo" in others else others[-1] if others else None
 
     def samples(self, arm: str, seed: int) -> Path:
-        return self.results / "samples" / arm / f"seed{seed}.jsonl"
+        return self.results / "samples" / self.base / arm / f"seed{seed}.jsonl"
 
     def run(self, arm: str, seed: int) -> Path:
-        return self.results / "runs" / arm / f"seed{seed}"
+        return self.results / "runs" / self.base / arm / f"seed{seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The samples that the tables are made from: problems that every run was evaluated on.
+    """The samples that the tables of one base corpus are made from: problems that every run was evaluated on.
 
     ``samples`` has a row for each sample: arm, seed, family, problem (position in table order), level, verdict,
     tokens, correct. ``families`` are in table order. ``limited`` says how many problems of how many were asked for,
@@ -63,14 +83,21 @@ class Evaluation:
     missing: Mapping[str, int]
 
 
-def open_runs(results: Path, spec: Path | None = None) -> Runs:
-    """Read the resolved experiment, by default ``specs/report.json`` of the results folder.
+def open_runs(results: Path, spec: Path | None = None) -> dict[str, Runs]:
+    """Read the resolved experiment, by default ``specs/report.json`` of the results folder: the runs of each corpus.
 
     Raises:
-        UserError: it is not there, or is no experiment.
+        UserError: it is not there, or is no experiment; the reference arm has fewer seeds than others.
     """
     path = spec or results / "specs" / "report.json"
-    return Runs(results, parse(Experiment, read_json(path), str(path)))
+    experiment = parse(Experiment, read_json(path), str(path))
+    reference = experiment.evaluation.reference
+    if reference in Runs(results, experiment, "").sweeps:
+        raise UserError(
+            f"{path}: evaluation.reference: arm {reference!r} has fewer seeds than others; give it as many seeds, or "
+            "name another arm"
+        )
+    return {base: Runs(results, experiment, base) for base in experiment.bases}
 
 
 def load_evaluation(runs: Runs) -> Evaluation:
@@ -78,7 +105,8 @@ def load_evaluation(runs: Runs) -> Evaluation:
 
     Raises:
         UserError: a file is missing or broken; two runs were asked different questions under one id, or sampled under
-            different settings; samples are not of the weights that their run ended with; no common problem is left.
+            different settings; samples are not of the weights that their run ended with, or a run does not start from
+            the base of its seed; no common problem is left.
     """
     frames: list[pd.DataFrame] = []
     limited: dict[str, tuple[int, int]] = {}
@@ -130,9 +158,16 @@ def cells(samples: pd.DataFrame, problems: np.ndarray) -> tuple[tuple[int, ...],
 
 
 def scores(evaluation: Evaluation, runs: Runs, problems: np.ndarray) -> list[Scores]:
-    """What each arm scored on the chosen problems, arms in table order."""
+    """What each arm scored on the chosen problems, arms in table order.
+
+    The base has a row for each training seed: the checkpoint that runs of this seed start from.
+    """
     by_arm = dict(list(evaluation.samples.groupby("arm")))
-    return [Scores(*cells(by_arm[arm], problems), trained=arm != BASE) for arm in runs.seeds]
+    base_seeds, rows = cells(by_arm[BASE], problems)
+    seeds = runs.experiment.seeds
+    start = rows[[base_seeds.index(runs.experiment.base_seed(seed)) for seed in seeds]]
+    trained = [Scores(*cells(by_arm[arm], problems)) for arm in runs.seeds if arm != BASE]
+    return [Scores(seeds, start, trained=False), *trained]
 
 
 def load_metrics(runs: Runs, name: str = "metrics") -> pd.DataFrame:
@@ -154,9 +189,9 @@ def labels(runs: Runs) -> dict[str, str]:
     """Name of each arm in tables: the experiment's, else the method's own, made unique by the arm's name."""
     found = {BASE: "Base"}
     for arm, settings in runs.experiment.arms.items():
-        found[arm] = settings.label or read_json(runs.run(arm, runs.experiment.seeds[0]) / "run.json")["label"]
+        found[arm] = settings.label or read_json(runs.run(arm, runs.seeds[arm][0]) / "run.json")["label"]
     names = list(found.values())
-    return {arm: label if names.count(label) == 1 else f"{label} ({arm})" for arm, label in found.items()}
+    return {arm: found[arm] if names.count(found[arm]) == 1 else f"{found[arm]} ({arm})" for arm in runs.seeds}
 
 
 def read_json(path: Path) -> Any:
@@ -197,11 +232,12 @@ def _picked(path: Path) -> Iterator[list[Any]]:
 
 
 def _check_weights(runs: Runs, arm: str, seed: int, fingerprint: str) -> None:
-    if arm == BASE:
-        expected = {read_json(runs.run(*run) / "run.json")["base_fingerprint"] for run in runs.trained}
+    if arm == BASE:  # every run of a seed must name the base that its seed starts from
+        from_here = [run for run in runs.trained if runs.experiment.base_seed(run[1]) == seed]
+        named = {read_json(runs.run(*run) / "run.json")["base_fingerprint"] for run in from_here}
     else:
-        expected = {read_json(runs.run(arm, seed) / "run.json")["model_fingerprint"]}
-    if expected != {fingerprint}:
+        named = {read_json(runs.run(arm, seed) / "run.json")["model_fingerprint"]}
+    if named - {fingerprint}:
         path = runs.samples(arm, seed)
         raise UserError(f"{path}: sampled from other weights than the runs name; delete it and evaluate {arm!r} again")
 

@@ -3,7 +3,7 @@
 import base64
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,48 +16,107 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from eval import display
 from eval.display import INSIDE, OUTSIDE
 from eval.records import BASE, Runs, labels, load_cards, read_json
-from eval.render import signed
-from eval.tables import read_tables
+from eval.render import Display, signed
+from eval.tables import read_table, read_tables
 
 Cards = Mapping[tuple[str, int], Mapping[str, Any]]
+Claim = Mapping[str, Any]
 _WHERE = {INSIDE: "in distribution", OUTSIDE: "out of distribution"}
 
 
 @dataclass(frozen=True, slots=True)
 class Idea:
-    """An arm in one sentence, its method and the options that it was trained with."""
+    """An arm in one sentence, its method and the options that it was trained with; ``swept`` with fewer seeds."""
 
     label: str
     sentence: str
     method: str
     options: str
+    swept: bool = False
 
 
-def write_report(runs: Runs, out: Path) -> None:
-    """Write the page; it needs nothing but itself to be read."""
-    tables, names, cards = read_tables(runs.results / "tables"), labels(runs), load_cards(runs)
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What the page shows of one base corpus; ``prefix`` begins the anchors of its headings."""
+
+    name: str
+    prefix: str
+    answers: list[str]
+    cautions: list[str]
+    tables: Mapping[str, Display]
+    has_levels: bool
+
+
+def write_report(
+    corpora: Mapping[str, Runs],
+    out: Path,
+    claims: Sequence[Claim] | None = None,
+    conflict: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page; it needs nothing but itself to be read.
+
+    Args:
+        corpora: the runs on each base corpus.
+        out: the page.
+        claims: a mapping for each claim of the paper, with the keys claim, where (in the paper), verdict, sentence and
+            corpora (the names of the base corpora that it was judged on); the page opens with them.
+        conflict: what ``conflict.html.j2`` shows of the gradients of a prompt's rows: sentences, a tuple of
+            :class:`~eval.render.Display` under tables, and figures, each with name, caption and alt; the pictures are
+            ``figures/<name>.svg``, where a name may begin with ``<base>/``.
+    """
+    runs = next(iter(corpora.values()))
+    names, experiment = labels(runs), runs.experiment
+    cards = {base: load_cards(one) for base, one in corpora.items()}
+    several = len(corpora) > 1
     environment = Environment(
         loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    settings = runs.experiment.evaluation
-    shown = {name: display.show(name, tables) for name in display.TABLES}
+    every_card = [card for of_base in cards.values() for card in of_base.values()]
     page = environment.get_template("report.html.j2").render(
-        title=runs.experiment.title,
-        name=runs.experiment.name,
+        title=experiment.title,
         subject=names[runs.subject] if runs.subject else None,
-        reference=names[settings.reference],
-        answers=answers(tables, names, runs.subject, settings.reference),
-        cautions=[*display.limits(tables), *cautions(cards)],
-        ideas=ideas(runs, names, cards),
-        tables={**shown, "timing": display.timing(pd.read_csv(runs.results / "timing.csv"))},
-        figures={path.stem: embedded(path) for path in sorted((runs.results / "figures").glob("*.svg"))},
-        reading={"resamples": settings.bootstrap, "seeds": len(runs.experiment.seeds), "samples": settings.samples},
-        has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
-        machines=machines(cards),
-        runs=run_rows(runs, names, cards),
-        configuration=yaml.safe_dump(runs.experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        reference=names[experiment.evaluation.reference],
+        corpora=[read_corpus(one, f"{base}-" if several else "") for base, one in corpora.items()],
+        cautions=cautions(every_card),
+        ideas=ideas(runs, names, cards[runs.base]),
+        side_by_side=display.side_by_side(read_table(runs.tables.with_name("side_by_side.csv"))) if several else None,
+        figures=pictures(runs.results / "figures"),
+        reading=reading(runs),
+        machines=machines(every_card),
+        runs=[row for base, one in corpora.items() for row in run_rows(one, names, cards[base])],
+        configuration=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        claims=claims,
+        conflict=conflict,
     )
     out.write_text(page, encoding="utf-8")
+
+
+def read_corpus(runs: Runs, prefix: str) -> Corpus:
+    """Read the tables and figures of one base corpus, and say in words what they hold."""
+    tables = read_tables(runs.tables)
+    shown = {name: display.show(name, tables) for name in display.TABLES}
+    return Corpus(
+        name=runs.base,
+        prefix=prefix,
+        answers=answers(tables, labels(runs), runs.subject, runs.experiment.evaluation.reference),
+        cautions=list(display.limits(tables)),
+        tables={**shown, "timing": display.timing(pd.read_csv(runs.timing))},
+        has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
+    )
+
+
+def reading(runs: Runs) -> dict[str, int]:
+    """Numbers that the words on intervals need."""
+    counts = [len(seeds) for arm, seeds in runs.seeds.items() if arm != BASE]
+    settings = runs.experiment.evaluation
+    return {
+        "resamples": settings.bootstrap,
+        "samples": settings.samples,
+        "seeds": max(counts),
+        "fewest": min(counts),
+        "bases": len(runs.experiment.base_seeds),
+        "corpora": len(runs.experiment.bases),
+    }
 
 
 def answers(
@@ -101,15 +160,14 @@ def verdict(row: Any, subject: str, reference: str, where: str) -> str:
     )
 
 
-def cautions(cards: Cards) -> list[str]:
+def cautions(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     """What runs of one experiment should share and do not."""
     shared = {
         "code_hash": "Runs come from different versions of the code",
-        "base_fingerprint": "Runs start from different base checkpoints",
         "versions": "Runs were made with different package versions",
         "hardware": "Runs were made on different hardware",
     }
-    differing = [key for key in shared if len({str(card[key]) for card in cards.values()}) > 1]
+    differing = [key for key in shared if len({str(card[key]) for card in cards}) > 1]
     return [f"{shared[key]}; see the run card." for key in differing]
 
 
@@ -118,20 +176,21 @@ def ideas(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[Idea]:
     from dagrpo.algorithm import find_method  # imports torch
 
     found = [Idea(names[BASE], "The checkpoint that every arm starts from, not trained further.", "", "")]
-    for arm, settings in runs.experiment.arms.items():
+    for arm in list(names)[1:]:
+        settings = runs.experiment.arms[arm]
         text = inspect.getdoc(importlib.import_module(find_method(settings.method).module)) or ""
-        options = cards[arm, runs.experiment.seeds[0]]["options"]
+        options = dict(cards[arm, runs.seeds[arm][0]]["options"])
+        if settings.scorer:
+            options["scorer"] = settings.scorer.kind
         shown = ", ".join(f"{key} = {value}" for key, value in options.items())
         sentence = " ".join(text.split("\n\n")[0].split()).replace("``", "")
-        found.append(Idea(names[arm], sentence, settings.method, shown))
+        found.append(Idea(names[arm], sentence, settings.method, shown, swept=arm in runs.sweeps))
     return found
 
 
-def machines(cards: Cards) -> list[dict[str, str]]:
+def machines(cards: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Versions and hardware, each different set once."""
-    facts = [
-        {key: str(value) for key, value in {**card["versions"], **card["hardware"]}.items()} for card in cards.values()
-    ]
+    facts = [{key: str(value) for key, value in {**card["versions"], **card["hardware"]}.items()} for card in cards]
     return [fact for number, fact in enumerate(facts) if fact not in facts[:number]]
 
 
@@ -143,6 +202,7 @@ def run_rows(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[dict[st
             samples = runs.samples(arm, seed)
             rows.append(
                 {
+                    "base": runs.base,
                     "arm": names[arm],
                     "seed": str(seed),
                     "weights": read_json(samples.with_suffix(".meta.json"))["model_fingerprint"],
@@ -154,18 +214,27 @@ def run_rows(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[dict[st
     return rows
 
 
+def pictures(folder: Path) -> dict[str, str]:
+    """All figures, by their place in the folder, without suffix: ``<name>`` or ``<base>/<name>``."""
+    paths = sorted(folder.rglob("*.svg"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): embedded(path) for path in paths}
+
+
 def embedded(path: Path) -> str:
     """A picture as a data address."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def _best(block: pd.DataFrame, where: str) -> str:
+    few = display.sweeps(block)
+    block = block[~block["arm"].isin(few)]
     top = block.loc[block["mean"].idxmax()]
     # More than one arm can share the highest mean.
     leaders = block.loc[block["mean"] == top["mean"], "label"]
-    better = "better than each other arm by an interval that excludes a tie"
+    better = f"better than each other {'main ' if few else ''}arm by an interval that excludes a tie"
     claim = better if top["best"] else f"but not {better}"
-    return f"The highest average {where} is {100 * top['mean']:.1f} %, of {' and '.join(leaders)}, {claim}."
+    among = " among the main arms" if few else ""
+    return f"The highest average {where}{among} is {100 * top['mean']:.1f} %, of {' and '.join(leaders)}, {claim}."
 
 
 def _interval(low: float, high: float) -> str:

@@ -15,7 +15,7 @@ from dagrpo.seeds import generator
 from eval import display
 from eval.display import INSIDE, OUTSIDE
 from eval.records import BASE, Evaluation, Runs, labels, load_cards, load_evaluation, load_metrics, read_samples, scores
-from eval.render import latex, markdown
+from eval.render import Display, latex, markdown
 from eval.statistics import Estimates, Scores, beats_every_other, detectable, estimate, pass_at_k, told_apart
 
 MASKS = (
@@ -31,6 +31,7 @@ MASKS = (
     "anchor/rejected",
 )
 SECONDS = ("rollout", "score", "update")
+_VERSUS = ("difference", "difference_low", "difference_high", "told_apart", "detectable")
 # Where a base is weak but not helpless: the share that each figure of the training mixture should fall into.
 WANTED = {"pass_at_1": (0.2, 0.5), "none_right": (0.2, 1.0), "nearly_all_right": (0.2, 1.0)}
 
@@ -43,15 +44,35 @@ class Columns:
     weights: np.ndarray  # (C, F)
 
 
-def write_tables(runs: Runs, out: Path) -> None:
-    """Write ``<name>.csv``, ``.md`` and ``.tex`` of each table, and ``timing.csv`` beside the folder of tables.
+def write_tables(corpora: Mapping[str, Runs], out: Path) -> None:
+    """Write the tables of each base corpus to ``<base>/`` and, of several, ``side_by_side``: csv, md and tex.
 
-    Identical samples and metrics give identical bytes. Seconds vary from run to run, so they stand apart.
+    Identical samples and metrics give identical bytes. Seconds vary from run to run, so they stand apart, in
+    ``timing/<base>.csv`` beside the folder of tables.
     """
-    evaluation, names = load_evaluation(runs), labels(runs)
-    metrics = load_metrics(runs)
+    for base, runs in corpora.items():
+        folder, label = out / base, f"{runs.experiment.name}-{base}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in compute(runs).items():
+            (folder / f"{name}.csv").write_bytes(to_csv(frame))
+        frames = read_tables(folder)  # what a reader sees is made from what is stored
+        for name in frames:
+            _write(display.show(name, frames), folder / name, f"{label}-{name}")
+        timing = out.parent / "timing" / f"{base}.csv"
+        timing.parent.mkdir(exist_ok=True)
+        timing.write_bytes(to_csv(seconds(load_metrics(runs, "timings"), labels(runs))))
+    if len(corpora) > 1:
+        joined = side_by_side({base: read_tables(out / base) for base in corpora})
+        (out / "side_by_side.csv").write_bytes(to_csv(joined))
+        shown = display.side_by_side(read_table(out / "side_by_side.csv"))
+        _write(shown, out / "side_by_side", f"{next(iter(corpora.values())).experiment.name}-side-by-side")
+
+
+def compute(runs: Runs) -> dict[str, pd.DataFrame]:
+    """Compute every table of one base corpus."""
+    evaluation, names, metrics = load_evaluation(runs), labels(runs), load_metrics(runs)
     main, differences = comparison(runs, evaluation, names)
-    frames = {
+    return {
         "main": main,
         "differences": differences,
         "difficulty": difficulty(runs, evaluation, names),
@@ -60,21 +81,28 @@ def write_tables(runs: Runs, out: Path) -> None:
         "verdicts": verdicts(runs, evaluation, names),
         "masks": masks(runs, metrics, names),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for name, frame in frames.items():
-        (out / f"{name}.csv").write_bytes(to_csv(frame))
-    frames = read_tables(out)  # what a reader sees is made from what is stored
-    for name in frames:
-        shown = display.show(name, frames)
-        (out / f"{name}.md").write_text(markdown(shown), encoding="utf-8")
-        source = latex(shown, f"tab:{runs.experiment.name}-{name}")
-        (out / f"{name}.tex").write_text(source, encoding="utf-8")
-    (out.parent / "timing.csv").write_bytes(to_csv(seconds(load_metrics(runs, "timings"), names)))
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Read the tables that :func:`write_tables` wrote."""
-    return {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""]) for name in display.TABLES}
+    """Read the tables of one base corpus that :func:`write_tables` wrote."""
+    return {name: read_table(folder / f"{name}.csv") for name in display.TABLES}
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read one table, in which only an empty cell is a missing number."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def side_by_side(corpora: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Averages of each arm and its differences to the reference on each base corpus: a row an entry."""
+    rows = []
+    for base, frames in corpora.items():
+        keys = ["arm", "column"]
+        versus = frames["differences"][[*keys, "reference", *_VERSUS]]
+        joined = frames["main"].merge(versus, on=keys, how="left", sort=False, validate="one_to_one")
+        rows.append(joined[joined["column"].isin(display.AVERAGES)].assign(base=base))
+    frame = pd.concat(rows, ignore_index=True)
+    return frame[["base", *(name for name in frame.columns if name != "base")]]
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:
@@ -98,13 +126,18 @@ def columns(families: Sequence[str], outside: Sequence[str]) -> Columns:
 
 
 def comparison(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy of every arm in every column, and paired differences to the reference arm: a row an entry."""
+    """Accuracy of every arm in every column, and paired differences to the reference arm: a row an entry.
+
+    A difference is over the seeds that both arms have, so it is that of the accuracies only where both have all.
+    """
     problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
     family = problems["family"].map(evaluation.families.index).to_numpy()
     shape = columns(evaluation.families, runs.experiment.evaluation.out_of_distribution)
     arms = scores(evaluation, runs, problems["problem"].to_numpy())
     found = _estimate(runs, arms, family, shape.weights, "main")
-    best = beats_every_other(found)
+    # A main arm must beat the main arms; one of a sweep, every arm.
+    swept = np.array([arm in runs.sweeps for arm in names])
+    best = beats_every_other(found, swept[:, None] | ~swept)
 
     sizes = np.bincount(family)
     samples_each = evaluation.samples.drop_duplicates(["problem", "sample"])["family"].value_counts()
@@ -122,7 +155,7 @@ def comparison(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> 
             "samples": int(samples_each[inside].sum()),
         }
         for a, (arm, label) in enumerate(names.items()):
-            who = {"arm": arm, "label": label, "seeds": len(arms[a].seeds)}
+            who = {"arm": arm, "label": label, "seeds": len(runs.seeds[arm])}
             main.append({**who, **about, **_entry(found, a, c), "best": bool(best[a, c]), **size})
             if a != reference:
                 versus = _difference(found, a, reference, c)
@@ -151,7 +184,7 @@ def difficulty(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> 
         arms = scores(evaluation, runs, picked.index.to_numpy())
         found = _estimate(runs, arms, family, np.full((1, len(present)), 1 / len(present)), prompts)
         for a, (arm, label) in enumerate(names.items()):
-            who = {"arm": arm, "label": label, "seeds": len(arms[a].seeds), "prompts": prompts}
+            who = {"arm": arm, "label": label, "seeds": len(runs.seeds[arm]), "prompts": prompts}
             versus = _difference(found, a, reference, 0)
             rows.append({**who, **_entry(found, a, 0), **versus, "families": len(present), "problems": len(picked)})
     return pd.DataFrame(rows)
@@ -159,7 +192,7 @@ def difficulty(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> 
 
 def regime(runs: Runs) -> pd.DataFrame:
     """How the base does on training prompts, all and by level: is it weak but not helpless?"""
-    samples = read_samples(runs.results / "samples" / "profile.jsonl")
+    samples = read_samples(runs.results / "samples" / runs.base / "profile.jsonl")
     right = samples.pivot(index="problem_id", columns="sample", values="correct").to_numpy(bool)  # (P, k)
     levels = samples.groupby("problem_id")["level"].first().to_numpy()
     k = right.shape[1]
@@ -228,6 +261,11 @@ def seconds(timings: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     by_run = timings.groupby(["arm", "seed"])[[name for name in SECONDS if name in timings]].sum().reset_index()
     frame = _means_by_arm(by_run.drop(columns="seed"), names)
     return frame.assign(total=frame.drop(columns=["arm", "label", "seeds"]).sum(axis=1))
+
+
+def _write(shown: Display, path: Path, label: str) -> None:
+    path.with_suffix(".md").write_text(markdown(shown), encoding="utf-8")
+    path.with_suffix(".tex").write_text(latex(shown, f"tab:{label}"), encoding="utf-8")
 
 
 def _estimate(runs: Runs, arms: Sequence[Scores], family: np.ndarray, weights: np.ndarray, purpose: str) -> Estimates:

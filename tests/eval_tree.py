@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dagrpo.seeds import generator
+from eval.records import Runs, open_runs
 
 FAMILIES = {"sums": 0.0, "products": -0.5, "gcd_of_two": -1.0, "sorting": 0.4, "counting": 0.2}
 OUTSIDE = ("sorting", "counting")
@@ -19,6 +20,23 @@ ARMS = {
     "random_reward": ("random_reward", "Random reward & co", -0.8),
 }
 SPEC = {"samples": 4, "temperature": 0.6}
+BASE = "school"  # the base corpus where there is one
+# Two corpora on which the arms' gains differ, and a study of many arms, some of which have fewer seeds.
+CORPORA = {"guessing": 0.35, "working": 1.0}
+STUDY = {
+    "sft": ("sft", "SFT", 0.9),
+    "sft_then_rl": ("sft_then_rl", "SFT→RL", 1.0),
+    "grpo": ("grpo", "GRPO", 0.6),
+    "dr_grpo": ("dr_grpo", "Dr. GRPO", 0.62),
+    "luffy": ("luffy", "LUFFY", 0.7),
+    "dagrpo_no_anchors": ("dagrpo", "DaGRPO w/o anchors", 0.55),
+    "dagrpo": ("dagrpo", "DaGRPO", 0.8),
+    "random_reward": ("random_reward", "GRPO with random rewards", -0.1),
+    **{f"delta_{delta}": ("dagrpo", f"DaGRPO, δ = {delta}", 0.8 - 0.1 * delta) for delta in (0, 1, 2, 4, 5)},
+    **{f"alternate_{n}": ("dagrpo", f"DaGRPO, alternate {n}", 0.1 * n) for n in range(1, 7)},
+}
+FEWER = tuple(arm for arm in STUDY if arm.startswith(("delta", "alternate")))
+SMALL_STUDY = {arm: STUDY[arm] for arm in ("delta_0", "sft", "grpo", "dagrpo", "delta_5")}
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -31,13 +49,20 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def experiment(seeds: tuple[int, ...], arms: dict[str, tuple[str, str, float]]) -> dict[str, Any]:
+def experiment(
+    seeds: tuple[int, ...],
+    arms: dict[str, tuple[str, str, float]],
+    corpora: dict[str, float],
+    base_seeds: tuple[int, ...],
+    fewer: dict[str, tuple[int, ...]],
+) -> dict[str, Any]:
     """A resolved experiment with the given arms: method, label, gain over the base in logits."""
     return {
         "name": "toy",
         "title": "A toy experiment",
         "problems": {"kind": "mini"},
-        "base": {"kind": "mini"},
+        "bases": {name: {"kind": "mini"} for name in corpora},
+        "base_seeds": list(base_seeds),
         "train": {
             "steps": 30,
             "prompts": 8,
@@ -47,7 +72,10 @@ def experiment(seeds: tuple[int, ...], arms: dict[str, tuple[str, str, float]]) 
             "sft": {"lr": 1e-4},
             "sft_steps": 30,
         },
-        "arms": {name: {"method": method, "label": label} for name, (method, label, _) in arms.items()},
+        "arms": {
+            name: {"method": method, "label": label, "seeds": list(fewer[name]) if name in fewer else None}
+            for name, (method, label, _) in arms.items()
+        },
         "seeds": list(seeds),
         "evaluation": {
             "samples": 4,
@@ -70,10 +98,16 @@ def make_tree(
     levels: bool = True,
     limited: dict[str, list[int]] | None = None,
     bootstrap: int = 200,
+    corpora: dict[str, float] | None = None,
+    base_seeds: tuple[int, ...] = (0,),
+    fewer: dict[str, tuple[int, ...]] | None = None,
 ) -> Path:
-    """Write samples, metrics, timings, cards and the spec of an experiment; accuracy follows a logistic model."""
-    arms, families = arms or ARMS, families or FAMILIES
-    settings = experiment(seeds, arms)
+    """Write samples, metrics, timings, cards and the spec of an experiment; accuracy follows a logistic model.
+
+    ``corpora`` names base corpora and what each leaves of an arm's gain; ``fewer`` the seeds of arms that lack some.
+    """
+    arms, families, corpora, fewer = arms or ARMS, families or FAMILIES, corpora or {BASE: 1.0}, fewer or {}
+    settings = experiment(seeds, arms, corpora, base_seeds, fewer)
     settings["evaluation"] |= {"bootstrap": bootstrap, "samples": samples, "out_of_distribution": list(outside)}
     write_json(results / "specs" / "report.json", settings)
     draws = generator("tree")
@@ -82,22 +116,57 @@ def make_tree(
         for family, easy in families.items()
         for number in range(problems)
     ]
-    runs = [("base", 0, 0.0), *((arm, seed, gain) for arm, (_, _, gain) in arms.items() for seed in seeds)]
-    for arm, seed, gain in runs:
-        luck = generator("luck", arm, seed).normal(0, 0.1)
-        path = results / "samples" / arm / f"seed{seed}.jsonl"
-        write_lines(path, sample_rows(bank, gain + luck, samples, arm, seed))
-        write_json(
-            path.with_suffix(".meta.json"),
-            {"spec": SPEC, "model_fingerprint": f"{arm} {seed}", "limited": limited or {}},
-        )
     mixture = [
         (f"train-{number}", "sums", number % 4 if levels else None, 1.2 - 1.3 * (number % 4)) for number in range(60)
     ]
-    write_lines(results / "samples" / "profile.jsonl", sample_rows(mixture, 0.0, 8, "profile", 0))
-    for arm, seed, gain in runs[1:]:
-        write_run(results / "runs" / arm / f"seed{seed}", arm, seed, gain, arms[arm][0], arms[arm][1])
+    of_base = {seed: base_seeds[place % len(base_seeds)] for place, seed in enumerate(seeds)}
+    for corpus, share in corpora.items():
+        # Two bases of one corpus do not start equally high.
+        start = {
+            seed: generator("start", corpus, seed).normal(0, 0.2) if len(base_seeds) > 1 else 0.0 for seed in base_seeds
+        }
+        runs = [("base", seed, start[seed]) for seed in base_seeds]
+        for arm, (method, label, gain) in arms.items():
+            for seed in fewer.get(arm, seeds):
+                luck = generator("luck", corpus, arm, seed).normal(0, 0.1)
+                runs.append((arm, seed, share * gain + luck + start[of_base[seed]]))
+                folder = results / "runs" / corpus / arm / f"seed{seed}"
+                write_run(folder, arm, seed, share * gain, method, label, f"{corpus} base {of_base[seed]}")
+        for arm, seed, shift in runs:
+            path = results / "samples" / corpus / arm / f"seed{seed}.jsonl"
+            write_lines(path, sample_rows(bank, shift, samples, f"{corpus} {arm}", seed))
+            meta = {"spec": SPEC, "model_fingerprint": f"{corpus} {arm} {seed}", "limited": limited or {}}
+            write_json(path.with_suffix(".meta.json"), meta)
+        profile = sample_rows(mixture, 0.0, 8, f"{corpus} profile", 0)
+        write_lines(results / "samples" / corpus / "profile.jsonl", profile)
     return results
+
+
+def make_study(
+    results: Path,
+    problems: int = 20,
+    samples: int = 4,
+    bootstrap: int = 200,
+    arms: dict[str, tuple[str, str, float]] | None = None,
+) -> Path:
+    """Two base corpora with two base seeds each, eight seeds of the main arms and four of the others."""
+    arms = arms or STUDY
+    return make_tree(
+        results,
+        seeds=tuple(range(8)),
+        problems=problems,
+        samples=samples,
+        arms=arms,
+        corpora=CORPORA,
+        base_seeds=(0, 1),
+        fewer={arm: (0, 1, 2, 3) for arm in FEWER if arm in arms},
+        bootstrap=bootstrap,
+    )
+
+
+def runs_of(results: Path, base: str = BASE) -> Runs:
+    """The runs on one base corpus."""
+    return open_runs(results)[base]
 
 
 def sample_rows(
@@ -133,7 +202,9 @@ def sample_rows(
     return rows
 
 
-def write_run(folder: Path, arm: str, seed: int, gain: float, method: str, label: str, steps: int = 30) -> None:
+def write_run(
+    folder: Path, arm: str, seed: int, gain: float, method: str, label: str, base: str, steps: int = 30
+) -> None:
     """Metrics, timings and card of one training run."""
     draws = generator("metrics", arm, seed)
     metrics, timings = [], []
@@ -181,8 +252,8 @@ def write_run(folder: Path, arm: str, seed: int, gain: float, method: str, label
             "seed": seed,
             "options": {"delta": 3.0} if method == "dagrpo" else {},
             "spec": {},
-            "base_fingerprint": "base 0",
-            "model_fingerprint": f"{arm} {seed}",
+            "base_fingerprint": base,
+            "model_fingerprint": f"{base.split()[0]} {arm} {seed}",
             "consumed": {
                 "samples": 64 * steps,
                 "prompt_tokens": 9000,

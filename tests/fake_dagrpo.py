@@ -13,8 +13,8 @@ from dagrpo.errors import EXIT_INTERRUPTED
 MADE = {
     "problems": ("train.jsonl", "evaluation.jsonl", "about.json"),
     "base": ("config.json",),
-    "train": ("model/config.json", "metrics.jsonl", "timings.jsonl", "run.json"),
-    "tables": ("main.csv", "../timing.csv"),
+    "train": ("model/config.json", "snapshots/about", "metrics.jsonl", "timings.jsonl", "run.json"),
+    "tables": ("mini/main.csv", "../timing/mini.csv"),
     "figures": ("accuracy.svg",),
 }
 

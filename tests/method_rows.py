@@ -15,7 +15,7 @@ from dagrpo.algorithm import Recipe, Rows, find_method
 from dagrpo.trainer.credit import assign_credit
 from dagrpo.trainer.loss import micro_loss, plan
 
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 
 # Registered here too, so that these tests do not depend on how the package is installed.
 for module in pkgutil.iter_modules(baselines.__path__):
@@ -32,6 +32,8 @@ def make_rows(
     *,
     anchor: Sequence[bool] | None = None,
     score: Sequence[float] | None = None,
+    distance: Sequence[float] | None = None,
+    truncated: Sequence[bool] | None = None,
     group: Sequence[int] | None = None,
     length: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float64,
@@ -42,21 +44,25 @@ def make_rows(
         group=torch.tensor([0] * count if group is None else group, dtype=torch.int64),
         anchor=torch.tensor([False] * count if anchor is None else anchor, dtype=torch.bool),
         correct=torch.tensor(correct, dtype=torch.bool),
-        truncated=torch.zeros(count, dtype=torch.bool),
+        truncated=torch.tensor([False] * count if truncated is None else truncated, dtype=torch.bool),
         length=torch.tensor([1] * count if length is None else length, dtype=torch.int64),
         key=torch.arange(count, dtype=torch.int64) * 7919 + 1,
         reward=torch.zeros(count, dtype=dtype),
         score=torch.tensor([NAN] * count if score is None else score, dtype=dtype),
+        distance=torch.tensor([INF] * count if distance is None else distance, dtype=dtype),
         advantage=torch.zeros(count, dtype=dtype),
         weight=torch.ones(count, dtype=dtype),
     )
 
 
 def run_slots(recipe: Recipe, rows: Rows) -> Rows:
-    """Fill reward, advantage and weight, as the trainer does. Scores are hidden unless they are asked for."""
-    known = rows.score
+    """Fill reward, advantage and weight, as the trainer does. Scores and distances are hidden unless asked for."""
+    score, distance = rows.score, rows.distance
     return assign_credit(
-        recipe, replace(rows, score=torch.full_like(known, NAN)), lambda asked: torch.where(asked, known, NAN)
+        recipe,
+        replace(rows, score=torch.full_like(score, NAN), distance=torch.full_like(distance, INF)),
+        lambda asked: torch.where(asked, score, NAN),
+        lambda advantage, n: torch.where(advantage != 0, distance, INF),
     )
 
 

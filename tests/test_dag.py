@@ -21,7 +21,7 @@ def experiment(folder: Path, **changes: Any) -> Path:
     settings = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())
     settings["name"] = "tiny"
     settings["problems"] |= {"train": 60, "evaluation": 4}
-    settings["base"] |= {
+    settings["bases"]["mini"] |= {
         "width": 16,
         "layers": 1,
         "heads": 2,
@@ -66,8 +66,8 @@ def run(folder: Path, config: Path, *words: str) -> subprocess.CompletedProcess[
 
 
 def contents(folder: Path) -> dict[str, str]:
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_one_core_and_two_give_the_same_tables(finished: Path, tmp_path: Path) -
     one, two = tmp_path / "results" / "tiny", finished / "results" / "tiny"
     assert len(contents(one / "tables")) > 5
     assert contents(one / "tables") == contents(two / "tables")
-    assert contents(one / "samples" / "dagrpo") == contents(two / "samples" / "dagrpo")
+    assert contents(one / "samples" / "mini" / "dagrpo") == contents(two / "samples" / "mini" / "dagrpo")
 
 
 def test_the_report_stands_alone(finished: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_changed_method_runs_alone(finished: Path) -> None:
     changed.write_text(yaml.safe_dump(settings))
     done = run(finished, changed, "--cores", "2", "--dry-run")
     plan = done.stdout + done.stderr
-    assert "train dagrpo, seed 0" in plan and "train dagrpo, seed 1" in plan
-    assert "train grpo" not in plan and "base model" not in plan and "evaluate grpo" not in plan
+    assert "train dagrpo from mini, seed 0" in plan and "train dagrpo from mini, seed 1" in plan
+    assert "train grpo" not in plan and "base mini, seed" not in plan and "evaluate grpo" not in plan
 
 
 def test_stopped_anywhere_the_next_call_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:

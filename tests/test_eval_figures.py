@@ -2,26 +2,28 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from eval.figures import FIGURES, Source, draw_figures
-from eval.records import open_runs
+from eval.figures import FIGURES, INK, Source, draw_figures, read_source, side_by_side, swept
+from eval.records import Runs, open_runs
 from eval.tables import write_tables
-from tests.eval_tree import ARMS, make_tree
+from tests.eval_tree import ARMS, BASE, SMALL_STUDY, make_study, make_tree
 
 
 def draw(results: Path) -> dict[str, bytes]:
     runs = open_runs(results)
     write_tables(runs, results / "tables")
     draw_figures(runs, results / "figures")
-    return {path.name: path.read_bytes() for path in sorted((results / "figures").iterdir())}
+    folder = results / "figures"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.*g"))}
 
 
 def test_identical_records_give_identical_pictures(tmp_path: Path) -> None:
     first, second = (draw(make_tree(tmp_path / name, problems=4, samples=2)) for name in ("one", "two"))
-    assert set(first) == {f"{name}.{form}" for name in FIGURES for form in ("svg", "png")}
+    assert set(first) == {f"school/{name}.{form}" for name in FIGURES for form in ("svg", "png")}
     assert first == second
     assert all(b"<dc:date>" not in content for content in first.values())
 
@@ -40,16 +42,46 @@ def test_an_arm_has_one_colour_and_the_two_of_the_question_stand_out() -> None:
     assert all(source.dashes[arm] != "-" for arm in names if arm not in ("grpo", "dagrpo"))
 
 
+def test_arms_with_fewer_seeds_are_drawn_apart_and_corpora_side_by_side(tmp_path: Path) -> None:
+    results = make_study(tmp_path, problems=4, samples=1, arms=SMALL_STUDY, bootstrap=100)
+    write_tables(open_runs(results), results / "tables")
+    corpora = open_runs(results)
+    source = read_source(corpora["working"])
+    assert list(source.arms) == ["base", "sft", "grpo", "dagrpo"]
+    assert list(source.swept) == ["delta_0", "delta_5"]
+    assert {source.colours[arm] for arm in source.swept} == {INK}
+
+    for name, arms, markers in (
+        ("accuracy", 4, "o"),
+        ("sweeps", 4, "o"),
+        ("side_by_side", 4, "oD"),
+        ("side_by_side_sweeps", 4, "oD"),
+    ):
+        axis = drawn(corpora, name).axes[0]
+        labels = [label.get_text() for label in axis.get_yticklabels()]
+        assert len(labels) == arms, name
+        assert ("DaGRPO, δ = 0" in labels) == ("sweeps" in name)
+        dots = [line for line in axis.lines if line.get_marker() != "None" and np.size(line.get_xdata())]
+        assert "".join(dict.fromkeys(line.get_marker() for line in dots)) == markers
+        assert len(dots) == arms * len(markers)
+
+
+def drawn(corpora: dict[str, Runs], name: str) -> Figure:
+    """One figure of the study, as it would be written."""
+    sources = {base: read_source(runs) for base, runs in corpora.items()}
+    if name.startswith("side_by_side"):
+        return side_by_side(sources, of_sweeps=name.endswith("sweeps"))
+    return swept(sources["working"]) if name == "sweeps" else FIGURES[name](sources["working"])
+
+
 @pytest.mark.parametrize("arms", [1, 12])
 def test_any_number_of_arms_fits(tmp_path: Path, arms: int) -> None:
     chosen = {"grpo": ("grpo", "GRPO", 0.5), **{f"arm{n}": ("sft", f"Arm {n}", 0.1 * n) for n in range(1, arms)}}
-    runs = open_runs(make_tree(tmp_path, problems=3, samples=1, arms=chosen, bootstrap=100))
-    write_tables(runs, tmp_path / "tables")
+    make_tree(tmp_path, problems=3, samples=1, arms=chosen, bootstrap=100)
+    corpora = open_runs(tmp_path)
+    write_tables(corpora, tmp_path / "tables")
     if arms == 1:
-        draw_figures(runs, tmp_path / "figures")
+        draw_figures(corpora, tmp_path / "figures")
         return
-    from eval.records import labels, load_metrics
-    from eval.tables import read_tables
-
-    source = Source(read_tables(tmp_path / "tables"), load_metrics(runs), labels(runs), "grpo", runs.subject)
+    source = read_source(corpora[BASE])
     assert all(isinstance(FIGURES[name](source), Figure) for name in ("averages", "curves"))

@@ -10,12 +10,17 @@ import pytest
 
 from dagrpo.errors import UserError
 from eval.records import labels, load_evaluation, load_metrics, open_runs, scores
-from tests.eval_tree import ARMS, make_tree
+from tests.eval_tree import ARMS, CORPORA, SMALL_STUDY, make_study, make_tree, runs_of
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     return make_tree(tmp_path / "toy", problems=4, samples=2)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return make_study(tmp_path / "study", problems=2, samples=1, arms=SMALL_STUDY)
 
 
 def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -25,15 +30,15 @@ def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, 
 
 def refusal(tree: Path) -> str:
     with pytest.raises(UserError) as caught:
-        load_evaluation(open_runs(tree))
+        load_evaluation(runs_of(tree))
     return str(caught.value)
 
 
 def test_scores_are_the_shares_of_correct_samples(tree: Path) -> None:
-    runs = open_runs(tree)
+    runs = runs_of(tree)
     evaluation = load_evaluation(runs)
     arms = scores(evaluation, runs, np.arange(20))
-    assert [arm.cells.shape for arm in arms] == [(1, 20)] + [(2, 20)] * len(ARMS)
+    assert [arm.cells.shape for arm in arms] == [(2, 20)] * (1 + len(ARMS))
     assert [arm.trained for arm in arms] == [False] + [True] * len(ARMS)
     rows = [json.loads(line) for line in runs.samples("dagrpo", 1).read_text().splitlines()]
     by_hand = [np.mean([row["verdict"] == "correct" for row in rows[i : i + 2]]) for i in range(0, 40, 2)]
@@ -41,7 +46,7 @@ def test_scores_are_the_shares_of_correct_samples(tree: Path) -> None:
 
 
 def test_order_of_lines_does_not_matter(tree: Path) -> None:
-    runs = open_runs(tree)
+    runs = runs_of(tree)
     before = scores(load_evaluation(runs), runs, np.arange(20))
     rewrite(runs.samples("grpo", 1), lambda rows: rows[::-1])
     after = scores(load_evaluation(runs), runs, np.arange(20))
@@ -49,29 +54,29 @@ def test_order_of_lines_does_not_matter(tree: Path) -> None:
 
 
 def test_a_problem_that_some_run_lacks_is_left_out_and_counted(tree: Path) -> None:
-    runs = open_runs(tree)
+    runs = runs_of(tree)
     rewrite(runs.samples("sft", 0), lambda rows: [row for row in rows if row["problem_id"] != "products-1"])
     evaluation = load_evaluation(runs)
     assert evaluation.missing == {"products": 1}
     assert "products-1" not in set(evaluation.samples["problem_id"])
-    assert scores(evaluation, runs, np.arange(19))[0].cells.shape == (1, 19)
+    assert scores(evaluation, runs, np.arange(19))[0].cells.shape == (2, 19)
 
 
 def test_a_family_that_no_problem_is_left_of_is_refused(tree: Path) -> None:
-    rewrite(open_runs(tree).samples("sft", 0), lambda rows: [row for row in rows if row["family"] != "sums"])
+    rewrite(runs_of(tree).samples("sft", 0), lambda rows: [row for row in rows if row["family"] != "sums"])
     assert "family 'sums': no problem was evaluated by every arm" in refusal(tree)
 
 
 def test_a_missing_file_is_named(tree: Path) -> None:
-    open_runs(tree).samples("dagrpo", 1).unlink()
-    assert "samples/dagrpo/seed1.jsonl: cannot be read" in refusal(tree)
+    runs_of(tree).samples("dagrpo", 1).unlink()
+    assert "samples/school/dagrpo/seed1.jsonl: cannot be read" in refusal(tree)
 
 
 def test_a_broken_line_is_named(tree: Path) -> None:
-    path = open_runs(tree).samples("grpo", 0)
+    path = runs_of(tree).samples("grpo", 0)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], lines[2][:30], *lines[3:]]))
-    assert "samples/grpo/seed0.jsonl, line 3: not valid JSON" in refusal(tree)
+    assert "samples/school/grpo/seed0.jsonl, line 3: not valid JSON" in refusal(tree)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_a_broken_line_is_named(tree: Path) -> None:
     ],
 )
 def test_unusable_samples_are_refused(tree: Path, change: Callable[[Any], Any], message: str) -> None:
-    rewrite(open_runs(tree).samples("grpo", 0), change)
+    rewrite(runs_of(tree).samples("grpo", 0), change)
     assert message in refusal(tree)
 
 
@@ -102,7 +107,7 @@ def test_unusable_samples_are_refused(tree: Path, change: Callable[[Any], Any], 
 def test_samples_of_other_settings_or_weights_are_refused(
     tree: Path, arm: str, key: str, value: Any, message: str
 ) -> None:
-    path = open_runs(tree).samples(arm, 0).with_suffix(".meta.json")
+    path = runs_of(tree).samples(arm, 0).with_suffix(".meta.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     assert message in refusal(tree)
 
@@ -113,15 +118,75 @@ def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_steps_of_all_phases_are_counted_through(tree: Path) -> None:
-    path = open_runs(tree).run("sft", 0) / "metrics.jsonl"
+    path = runs_of(tree).run("sft", 0) / "metrics.jsonl"
     rewrite(path, lambda rows: rows[:3] + [row | {"step": number} for number, row in enumerate(rows[:2])])
-    metrics = load_metrics(open_runs(tree))
+    metrics = load_metrics(runs_of(tree))
     chosen = metrics[(metrics["arm"] == "sft") & (metrics["seed"] == 0)]
     assert chosen["step"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_arms_with_one_label_are_told_apart(tmp_path: Path) -> None:
     arms = {"grpo": ("grpo", "GRPO", 0.0), "one": ("dagrpo", "DaGRPO", 0.0), "two": ("dagrpo", "DaGRPO", 0.0)}
-    runs = open_runs(make_tree(tmp_path, arms=arms, problems=2, samples=1))
+    runs = runs_of(make_tree(tmp_path, arms=arms, problems=2, samples=1))
     assert labels(runs) == {"base": "Base", "grpo": "GRPO", "one": "DaGRPO (one)", "two": "DaGRPO (two)"}
     assert runs.subject == "two"
+
+
+def test_arms_with_fewer_seeds_come_last(study: Path) -> None:
+    corpora = open_runs(study)
+    assert list(corpora) == list(CORPORA)
+    runs = corpora["working"]
+    assert runs.sweeps == ("delta_0", "delta_5")
+    assert list(runs.seeds) == ["base", "sft", "grpo", "dagrpo", "delta_0", "delta_5"]
+    assert list(labels(runs)) == list(runs.seeds)
+    assert [len(seeds) for seeds in runs.seeds.values()] == [2, 8, 8, 8, 4, 4]
+    assert len(runs.trained) == 32
+    assert runs.subject == "dagrpo"
+    arms = scores(load_evaluation(runs), runs, np.arange(10))
+    assert [arm.cells.shape for arm in arms] == [(8, 10)] * 4 + [(4, 10)] * 2
+
+
+def test_the_base_has_a_row_for_each_training_seed(study: Path) -> None:
+    runs = runs_of(study, "guessing")
+    base = scores(load_evaluation(runs), runs, np.arange(10))[0]
+    by_hand = [
+        [json.loads(line)["verdict"] == "correct" for line in runs.samples("base", seed).read_text().splitlines()]
+        for seed in (0, 1)
+    ]
+    assert by_hand[0] != by_hand[1]
+    assert base.seeds == tuple(range(8))
+    assert base.cells.tolist() == by_hand * 4
+
+
+def refused(study: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_evaluation(runs_of(study, "working"))
+    return str(caught.value)
+
+
+def test_every_base_seed_must_be_evaluated(study: Path) -> None:
+    runs_of(study, "working").samples("base", 1).unlink()
+    load_evaluation(runs_of(study, "guessing"))
+    assert "samples/working/base/seed1.jsonl: cannot be read" in refused(study)
+
+
+@pytest.mark.parametrize("named", ["working base 0", "guessing base 1", "another"])
+def test_a_run_must_start_from_the_base_of_its_seed(study: Path, named: str) -> None:
+    card = runs_of(study, "working").run("delta_5", 3) / "run.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"base_fingerprint": named}))
+    assert "samples/working/base/seed1.jsonl: sampled from other weights than the runs name" in refused(study)
+
+
+def test_samples_of_another_corpus_are_refused(study: Path) -> None:
+    wrong, right = (runs_of(study, base).samples("grpo", 5).with_suffix(".meta.json") for base in CORPORA)
+    right.write_text(wrong.read_text())
+    assert "samples/working/grpo/seed5.jsonl: sampled from other weights" in refused(study)
+
+
+def test_the_reference_has_all_seeds(study: Path) -> None:
+    path = study / "specs/report.json"
+    spec = json.loads(path.read_text())
+    spec["evaluation"]["reference"] = "delta_0"
+    path.write_text(json.dumps(spec))
+    with pytest.raises(UserError, match="arm 'delta_0' has fewer seeds than others"):
+        open_runs(study)

@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from eval.cli import app
+from eval.figures import FIGURES
 from eval.records import labels, open_runs
-from eval.report import answers, verdict
+from eval.render import Cell, Display
+from eval.report import answers, verdict, write_report
 from eval.tables import read_tables, write_tables
-from tests.eval_tree import ARMS, make_tree
+from tests.eval_tree import ARMS, CORPORA, SMALL_STUDY, make_study, make_tree, runs_of
 
 
 def page_of(results: Path) -> str:
@@ -26,6 +28,14 @@ def page_of(results: Path) -> str:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return page_of(make_tree(tmp_path_factory.mktemp("report") / "toy"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables, figures and page of two base corpora, with two arms of fewer seeds."""
+    results = make_study(tmp_path_factory.mktemp("report"), problems=4, samples=1, arms=SMALL_STUDY, bootstrap=100)
+    page_of(results)
+    return results
 
 
 class Reader(HTMLParser):
@@ -47,16 +57,20 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_needs_nothing_but_itself(page: str) -> None:
+def complete(page: str) -> list[str]:
+    """Check that tags close, and that all that a page refers to is in it; the pictures."""
     reader = Reader()
     reader.feed(page)
     assert reader.open == []
     assert len(reader.ids) == len(set(reader.ids))
     inside = {f"#{name}" for name in reader.ids}
-    assert all(
-        reference.startswith("data:image/svg+xml;base64,") or reference in inside for reference in reader.references
-    )
-    assert sum(reference.startswith("data:") for reference in reader.references) == 5
+    pictures = [reference for reference in reader.references if reference.startswith("data:image/svg+xml;base64,")]
+    assert all(reference in inside for reference in reader.references if reference not in pictures)
+    return pictures
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    assert len(complete(page)) == 5
     assert not re.search(r"<script|@import|url\(", page)
 
 
@@ -69,7 +83,7 @@ def test_the_page_holds_all_that_a_reader_is_promised(page: str) -> None:
         "Seconds of a run",
         "Resolved configuration",
         "an invented one",
-        "samples/dagrpo/seed1.jsonl",
+        "samples/school/dagrpo/seed1.jsonl",
         "The checkpoint that every arm starts from",
         "delta = 3.0",
     ):
@@ -86,9 +100,10 @@ def test_the_answer_comes_first_and_follows_from_the_table(page: str, tmp_path: 
         ("worse", 4.0, 0.0, "does worse than GRPO here: −"),
     ):
         arms = {"grpo": ("grpo", "GRPO", grpo), "dagrpo": ("dagrpo", "DaGRPO", dagrpo)}
-        runs = open_runs(make_tree(tmp_path / name, arms=arms, seeds=(0, 1, 2)))
-        write_tables(runs, runs.results / "tables")
-        said = answers(read_tables(runs.results / "tables"), labels(runs), runs.subject, "grpo")
+        results = make_tree(tmp_path / name, arms=arms, seeds=(0, 1, 2))
+        write_tables(open_runs(results), results / "tables")
+        runs = runs_of(results)
+        said = answers(read_tables(runs.tables), labels(runs), runs.subject, "grpo")
         assert said[0].startswith(f"DaGRPO {words}")
         assert "better than each other arm by an interval that excludes a tie" in said[2]
 
@@ -113,7 +128,7 @@ def test_one_seed_decides_nothing() -> None:
 def test_runs_of_different_code_are_pointed_out(page: str, tmp_path: Path) -> None:
     assert "different versions of the code" not in page
     results = make_tree(tmp_path / "toy", problems=3, samples=1)
-    card = results / "runs/grpo/seed0/run.json"
+    card = results / "runs/school/grpo/seed0/run.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"code_hash": "other"}))
     assert "Runs come from different versions of the code" in page_of(results)
 
@@ -127,3 +142,66 @@ def test_a_limited_evaluation_is_said_at_the_top(tmp_path: Path) -> None:
     assert "Each arm has one training seed" in page
     assert "<SFT>" not in page
     assert "&lt;SFT&gt;" in page
+
+
+def test_a_page_on_one_corpus_does_not_speak_of_corpora(page: str) -> None:
+    for words in (
+        "Base corpus",
+        "Side by side",
+        "side-by-side",
+        "ewer seeds",
+        "<h3",
+        "The claims of the paper",
+        'id="conflict"',
+    ):
+        assert words not in page, words
+
+
+def test_several_corpora_stand_side_by_side_and_then_each_by_itself(study: Path) -> None:
+    page = (study / "report.html").read_text()
+    names = {f"{base}/{name}" for base in CORPORA for name in (*FIGURES, "sweeps")}
+    names |= {"side_by_side", "side_by_side_sweeps"}
+    folder = study / "figures"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*g")}
+    assert files == {f"{name}.{form}" for name in names for form in ("svg", "png")}
+    assert len(complete(page)) == len(names)
+    assert page.count('<section class="answer"') == 2
+    places = ["<h2>Base corpus: guessing", "<h2>Base corpus: working", 'id="arms"', 'id="side-by-side"', 'id="reading"']
+    places += ['id="guessing-corpus"', 'id="guessing-accuracy"', 'id="guessing-verdicts"']
+    places += ['id="working-corpus"', 'id="working-accuracy"', 'id="working-verdicts"', 'id="card"']
+    found = [page.index(place) for place in places]
+    assert found == sorted(found)
+    for words in (
+        "<summary>Arms with fewer seeds</summary>",
+        '<tr class="block">',
+        "average OOD over GRPO (working)",
+        "among the main arms is",
+        "Seeds start in turn from 2 bases",
+        "samples/working/base/seed1.jsonl",
+    ):
+        assert words in page, words
+
+
+def test_the_page_opens_with_verdicts_on_claims(study: Path) -> None:
+    claims = [
+        {
+            "claim": "A < B",
+            "where": "Table 9",
+            "verdict": "contradicted",
+            "sentence": "It is not.",
+            "corpora": ["working"],
+        },
+        {"claim": "C", "where": "Figure 8", "verdict": "not applicable", "sentence": "No C here.", "corpora": []},
+    ]
+    table = Display("Cosines", ("a", "b"), ((Cell("x"), Cell("0.5")),), ("A note.",))
+    figure = {"name": "working/averages", "caption": "Words below.", "alt": "Words instead."}
+    conflict = {"sentences": ["They oppose."], "figures": [figure], "tables": [table]}
+    write_report(open_runs(study), study / "judged.html", claims, conflict)
+    page = (study / "judged.html").read_text()
+    assert len(complete(page)) == 2 * 6 + 3
+    places = ['id="claims"', "1 contradicted", "A &lt; B", "Table 9; judged on working", "No C here.", 'class="answer"']
+    found = [
+        page.index(place) for place in [*places, "They oppose.", "Words below.", "Cosines", 'id="guessing-corpus"']
+    ]
+    assert found == sorted(found)
+    assert '<a href="#conflict">' in page

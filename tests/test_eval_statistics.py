@@ -183,6 +183,47 @@ def test_arms_may_have_different_seeds() -> None:
     assert spread.arms[0] < spread.arms[1] * 2
 
 
+def test_a_difference_is_over_the_seeds_that_both_arms_have() -> None:
+    """Seeds 0, 2, 4 start from a low base and seeds 1, 3, 5 from a high one; an arm adds 0.1 wherever it starts."""
+    start = np.array([0.2, 0.6] * 3)[:, None] * np.ones(len(FAMILY))
+    base = Scores(tuple(range(6)), start, trained=False)
+    many, few = Scores(tuple(range(6)), start), Scores((4, 0, 2), start[:3:2].repeat([2, 1], axis=0) + 0.1)
+    found = run([base, many, few])
+    assert found.mean[:, 0] == pytest.approx([0.4, 0.4, 0.3])
+    assert found.difference[2, :, 0] == pytest.approx([0.1, 0.1, 0.0])
+    assert found.difference[:, 2, 0] == pytest.approx([-0.1, -0.1, 0.0])
+    assert found.difference[1, 0, 0] == pytest.approx(0)
+    spread = seed_spread([base, many, few], FAMILY, AVERAGE)
+    assert spread.arms[1] > 0.04 / 6
+    assert spread.pairs[[0, 0, 1], [1, 2, 2]] == pytest.approx(0)  # what a base brings is in both runs of a pair
+
+
+def test_arms_that_share_no_seeds_bring_both_their_spreads() -> None:
+    flat = np.full((2, len(FAMILY)), 0.5) + np.array([[-0.1], [0.1]])
+    spread = seed_spread([Scores((0, 1), flat), Scores((1, 2), flat)], FAMILY, AVERAGE)
+    assert spread.pairs[0, 1] == pytest.approx(spread.arms[0] + spread.arms[1])
+
+
+def test_intervals_cover_the_truth_where_bases_and_numbers_of_seeds_differ() -> None:
+    """Two equal arms of eight seeds, two of three; seeds start in turn from two bases that lie far apart."""
+    level, of_many, of_few, to_base = np.array([-0.6, 0.6]), [], [], []
+    for number in range(200):
+        draws = generator("bases", number)
+        easy = draws.normal(0, 2, len(FAMILY))
+        untrained = draws.binomial(4, 1 / (1 + np.exp(-(easy + level[:, None])))) / 4
+        arms = [Scores(tuple(range(8)), untrained[np.arange(8) % 2], trained=False)]
+        for seeds in (8, 8, 3, 3):
+            luck = draws.normal(0, 0.2, (seeds, 1)) + draws.normal(0, 0.6, len(FAMILY))
+            chance = 1 / (1 + np.exp(-(easy + luck + level[np.arange(seeds) % 2][:, None])))
+            arms.append(Scores(tuple(range(seeds)), draws.binomial(4, chance) / 4))
+        equal = ~told_apart(run(arms))[:, :, 0]
+        to_base.append(equal[0, 1:])
+        of_many.append(equal[1, 2])
+        of_few.append(equal[[1, 2, 1, 2, 3], [3, 3, 4, 4, 4]])
+    assert [np.mean(found) >= AT_LEAST for found in (of_many, of_few, to_base)] == [True] * 3
+    assert np.mean(of_few) <= 0.995
+
+
 def test_one_seed_tells_nothing_apart() -> None:
     sure = [Scores((0,), np.ones((1, len(FAMILY)))), Scores((0,), np.zeros((1, len(FAMILY))))]
     found = run(sure)
@@ -206,6 +247,13 @@ def test_the_best_arm_is_bold_only_where_it_beats_each_other() -> None:
     tied = run([Scores((0, 1), high), Scores((0, 1), tie), Scores((0, 1), low)])
     assert beats_every_other(certain).tolist() == [[True], [False]]
     assert not beats_every_other(tied).any()
+
+
+def test_an_arm_may_be_asked_to_beat_only_some_others() -> None:
+    low, high = (np.full((2, len(FAMILY)), share) for share in (0.2, 0.8))
+    found = run([Scores((0, 1), low), Scores((0, 1), high), Scores((0, 1), high)])
+    rivals = np.array([[True, True, False], [True, True, False], [True, True, True]])  # the last is of no account
+    assert beats_every_other(found, rivals).tolist() == [[False], [True], [False]]
 
 
 def test_ten_arms_nine_families_and_eight_seeds_take_seconds() -> None:

@@ -16,7 +16,7 @@ from dagrpo.algorithm import Algorithm, Method, Phase, Recipe, Rows, find_method
 from dagrpo.config import TrainSpec, load
 from dagrpo.errors import UserError
 from dagrpo.objectives.aggregation import Aggregate
-from tests.method_rows import NAN, make_rows, recipe_loss, run_slots, select
+from tests.method_rows import INF, NAN, make_rows, recipe_loss, run_slots, select
 
 BUDGET = 6
 METHODS = methods()
@@ -29,6 +29,7 @@ EXPECTED = {
     "rl_with_sft_loss",
     "sft",
     "sft_then_rl",
+    "sgpo",
 }
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -131,6 +132,19 @@ def test_an_infinite_margin_survives_the_way_through_a_spec(tmp_path: Path) -> N
         ("dagrpo", {"anchors": "sometimes"}),
         ("dagrpo", {"clip": 1.0}),
         ("dagrpo", {"scale": "std2"}),
+        ("dagrpo", {"slope": 1.0}),
+        ("dagrpo", {"ngram": 3}),
+        ("dagrpo", {"delta": 3.0, "gate": "distance"}),
+        ("dagrpo", {"gate": "soft", "delta": -INF}),
+        ("dagrpo", {"two_sided": True, "delta": -INF}),
+        ("dagrpo", {"two_sided": True, "gate": "soft"}),
+        ("dagrpo", {"recentred": True, "delta": -INF}),
+        ("dagrpo", {"on_missing_score": "drop", "gate": "distance"}),
+        ("dagrpo", {"gamma": 0.1, "anchor_surrogate": "unit"}),
+        ("dagrpo", {"anchor_surrogate": "unit", "anchors": "none"}),
+        ("dagrpo", {"anchor_count": 2, "anchors": "none"}),
+        ("sgpo", {"beta": 0}),
+        ("sgpo", {"scope": "never"}),
         ("luffy", {"gamma": -0.1}),
         ("grpo", {"clip": None}),
         ("grpo", {"kl": -0.1}),
@@ -141,8 +155,29 @@ def test_an_infinite_margin_survives_the_way_through_a_spec(tmp_path: Path) -> N
     ],
 )
 def test_an_impossible_option_is_refused_by_name(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=rf"options: {next(iter(options))}\b"):
+    with pytest.raises(UserError, match=rf"options: (configuration: )?{next(iter(options))}\b"):
         find_method(name).algorithm(options, "options")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "soft", "recentred": True},
+        {"gate": "pairwise", "two_sided": True, "recentred": True},
+        {"gate": "distance", "two_sided": True, "anchor_surrogate": "ratio"},
+        {"delta": -INF, "anchors": "all_wrong", "anchor_surrogate": "unit"},
+        {"anchors": "none", "on_missing_score": "drop", "zero_truncated_advantage": True, "entropy": 0.001},
+    ],
+)
+def test_options_of_dagrpo_compose_and_survive_being_filled_in(options: dict[str, Any], tmp_path: Path) -> None:
+    method = find_method("dagrpo")
+    filled = method.resolved(options)
+    assert method.resolved(round_trip(method, filled.model_dump(), tmp_path)) == filled
+    for phase in algorithm(method, **options).phases:
+        rows = step_rows(phase.recipe)
+        loss, slopes = gradient(phase.recipe, rows)
+        assert_finite(loss, slopes)
+        assert any((slope != 0).any() for slope in slopes)
 
 
 @every_phase
@@ -154,7 +189,7 @@ def test_the_record_is_sound(phase: Phase) -> None:
         assert term.aggregate in get_args(Aggregate)
         assert term.rows != "anchor" or recipe.anchors or not recipe.rollouts, "a term reads rows that never come"
         assert recipe.rollouts or not term.weighted, "without rollouts there is no advantage to weigh by"
-    assert recipe.scores == "never" or recipe.weight, "scores are asked for and nothing reads them"
+    assert recipe.scores != "mixed" or recipe.weight, "scores are asked for and nothing reads them"
 
 
 def step_rows(recipe: Recipe, changes: dict[str, Any] | None = None, dtype: torch.dtype = torch.float64) -> Rows:

@@ -227,6 +227,114 @@ def test_masked_group_gives_no_loss_but_keeps_its_place_in_the_denominator() -> 
     assert value(both) == pytest.approx(value(kept) / 2, rel=1e-12)
 
 
+GROUP_A = {"correct": [1, 1, 1, 0, 0, 0, 0, 1], "score": [8, 6, 9, 5, 2, 4, 1, 10], "anchor": [False] * 7 + [True]}
+GROUP_G = {"correct": [0] * 7 + [1], "score": [6, 3, 5, 2, 1, 3, 4, 8], "anchor": [False] * 7 + [True]}
+DELTA_SWEEP = {
+    -1.0: [1, 1, 1, 1, 1, 1, 1, 1],
+    0.0: [1, 1, 1, 1, 1, 1, 1, 1],
+    1.0: [1, 1, 1, 1, 1, 1, 1, 1],
+    2.0: [1, 0, 1, 0, 1, 1, 1, 1],
+    3.0: [1, 0, 1, 0, 1, 0, 1, 1],
+    4.0: [0, 0, 1, 0, 1, 0, 1, 1],
+    5.0: [0, 0, 0, 0, 0, 0, 1, 1],
+}
+
+
+@pytest.mark.parametrize("delta", DELTA_SWEEP)
+def test_dagrpo_over_margins(delta: float) -> None:
+    assert run_slots(recipe("dagrpo", delta=delta), make_rows(**GROUP_A)).weight.tolist() == DELTA_SWEEP[delta]
+
+
+def test_a_margin_of_zero_still_masks_a_wrong_order() -> None:
+    rows = make_rows([1, 1, 0, 0], score=[4, 9, 5, 2])
+    assert run_slots(recipe("dagrpo", delta=0.0), rows).weight.tolist() == [0, 1, 0, 1]
+
+
+def test_dagrpo_two_sided() -> None:
+    assert run_slots(recipe("dagrpo", two_sided=True), make_rows(**GROUP_G)).weight.tolist() == [0] * 8
+    whole = run_slots(recipe("dagrpo", two_sided=True), make_rows(**GROUP_A)).weight
+    assert whole.tolist() == DELTA_SWEEP[3.0]
+
+
+def test_dagrpo_recentred() -> None:
+    rows = run_slots(recipe("dagrpo", recentred=True), make_rows(**GROUP_A))
+    assert rows.advantage.tolist() == approx([0.4, 0, 0.4, 0, -0.6, 0, -0.6, 0.4])
+    assert float((rows.weight * rows.advantage).sum()) == approx(0)
+    assert run_slots(recipe("dagrpo", recentred=True), make_rows(**GROUP_G)).advantage.tolist() == [0] * 8
+
+
+def test_dagrpo_soft_gate() -> None:
+    rows = run_slots(recipe("dagrpo", anchors="none", gate="soft"), make_rows(RIGHT, score=[8, 2, 6, 9]))
+    assert rows.weight.tolist() == approx([0.119203, 0.997527, 0.119203, 0.5])
+
+
+def test_dagrpo_pairwise_gate() -> None:
+    rows = make_rows(GROUP_A["correct"][:7], score=GROUP_A["score"][:7])
+    weight = run_slots(recipe("dagrpo", anchors="none", gate="pairwise"), rows).weight
+    assert weight.tolist() == approx([1, 0.5, 1, 2 / 3, 1, 2 / 3, 1])
+
+
+def test_dagrpo_distance_gate_asks_for_no_score() -> None:
+    gate = recipe("dagrpo", anchors="none", gate="distance")
+    rows = run_slots(gate, make_rows(RIGHT, score=[8, 2, 6, 9], distance=[0.29, 0.3, 0.9, 0.0]))
+    assert rows.weight.tolist() == [0, 1, 1, 0]
+    assert rows.score.isnan().all()
+
+
+def test_dagrpo_truncated_rows_push_nothing_where_asked() -> None:
+    rows = make_rows(RIGHT, score=[9, 2, 2, 9], truncated=[False, True, False, False])
+    assert run_slots(recipe("dagrpo", anchors="none"), rows).advantage.tolist() == [0.5, -0.5, -0.5, 0.5]
+    zeroed = run_slots(recipe("dagrpo", anchors="none", zero_truncated_advantage=True), rows)
+    assert zeroed.advantage.tolist() == [0.5, 0, -0.5, 0.5]
+
+
+def test_dagrpo_missing_scores() -> None:
+    rows = make_rows(RIGHT, score=[NAN, 2, 2, 9])
+    assert run_slots(recipe("dagrpo", anchors="none"), rows).weight.tolist() == [1, 1, 1, 1]
+    assert run_slots(recipe("dagrpo", anchors="none", on_missing_score="drop"), rows).weight.tolist() == [0, 1, 1, 1]
+
+
+def anchor_slope(surrogate: str, author: float) -> list[float]:
+    """d loss / d logp of an anchor's three tokens, whose author gave each the log-probability ``author``."""
+    rows = make_rows([0, 1], score=[1, 10], anchor=[False, True], length=[3, 3])
+    new = torch.tensor(DEMONSTRATION, dtype=torch.float64, requires_grad=True)
+    policy = torch.zeros(3, dtype=torch.float64)
+    value = recipe_loss(
+        recipe("dagrpo", anchor_surrogate=surrogate),
+        rows,
+        BUDGET,
+        lambda row: new if row else policy,
+        lambda row: torch.full((3,), author, dtype=torch.float64) if row else policy,
+    )
+    return torch.autograd.grad(value, new)[0].tolist()
+
+
+def test_anchor_surrogates() -> None:
+    """A = 0.5 over 2 rows and a budget of 5: each token's slope is -0.05 times that of its surrogate."""
+    probability = torch.tensor(DEMONSTRATION, dtype=torch.float64).exp()
+    shaping = 0.1 * probability / (probability + 0.1) ** 2
+    assert anchor_slope("shaped", 0.0) == approx((-0.05 * shaping).tolist())
+    assert anchor_slope("unit", 0.0) == approx([-0.05] * 3)
+    assert anchor_slope("ratio", 0.0) == approx((-0.05 * probability).tolist())
+    assert anchor_slope("ratio", -0.5) == approx((-0.05 * probability / torch.tensor(-0.5).exp()).tolist())
+
+
+def test_sgpo() -> None:
+    share = torch.tensor([0, 0.25, 0.5, 0.75], dtype=torch.float64)
+    rows = run_slots(recipe("sgpo"), make_rows([0] * 4, score=(1 + 9 * share).tolist()))
+    assert rows.reward.tolist() == approx([0.075858, 0.2227, 0.5, 0.7773])
+    assert rows.advantage.tolist() == approx([-1.025413, -0.552069, 0.341804, 1.235678])
+    assert (rows.reward - rows.reward.mean()).tolist() == approx([-0.318106, -0.171264, 0.106035, 0.383335])
+
+
+def test_sgpo_grades_hopeless_groups_alone() -> None:
+    rows = make_rows([1, 0, 0, 0], score=[10, 5.5, 3.25, NAN], group=[0, 0, 1, 1])
+    found = run_slots(recipe("sgpo"), rows)
+    assert found.reward.tolist() == approx([1, 0, 0.2227, 0.075858])
+    assert found.score[:2].isnan().all()
+    assert run_slots(recipe("sgpo", scope="wrong"), rows).reward.tolist() == approx([1, 0.5, 0.2227, 0.075858])
+
+
 def test_random_reward_is_a_coin_of_the_row() -> None:
     rows = make_rows([0] * 2000)
     reward = recipe("random_reward").reward(rows)

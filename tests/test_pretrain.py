@@ -33,7 +33,7 @@ def weights(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrained")
-    pretrain(SPEC, PROBLEMS, folder / "base", folder / "state")
+    pretrain(SPEC, 0, PROBLEMS, folder / "base", folder / "state")
     assert not (folder / "state").exists()
     return folder / "base"
 
@@ -49,17 +49,17 @@ def test_an_ordinary_checkpoint(base: Path) -> None:
 
 
 def test_the_default_has_the_promised_size() -> None:
-    parameters = sum(parameter.numel() for parameter in build_model(MiniBase(), build_tokenizer()).parameters())
+    parameters = sum(parameter.numel() for parameter in build_model(MiniBase(), 0, build_tokenizer()).parameters())
     assert 300_000 <= parameters <= 3_000_000
 
 
 def test_the_spec_decides_the_weights(base: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    pretrain(SPEC, PROBLEMS, tmp_path / "again", tmp_path / "state")
+    pretrain(SPEC, 0, PROBLEMS, tmp_path / "again", tmp_path / "state")
     assert weights(tmp_path / "again") == weights(base)
     assert torch.equal(torch.get_rng_state(), before)
-    pretrain(SPEC.model_copy(update={"seed": 1}), PROBLEMS, tmp_path / "other", tmp_path / "state")
+    pretrain(SPEC, 1, PROBLEMS, tmp_path / "other", tmp_path / "state")
     assert weights(tmp_path / "other") != weights(base)
 
 
@@ -67,10 +67,10 @@ def test_the_spec_decides_the_weights(base: Path, tmp_path: Path) -> None:
 def test_interrupted_training_continues_to_the_same_bits(base: Path, tmp_path: Path, stop_before: int) -> None:
     asked = iter([False] * stop_before + [True])
     with pytest.raises(Interrupted):
-        pretrain(SPEC, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(asked))
+        pretrain(SPEC, 0, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(asked))
     assert not (tmp_path / "base").exists()
     taken = count()
-    pretrain(SPEC, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(taken) < 0)
+    pretrain(SPEC, 0, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(taken) < 0)
     assert next(taken) == SPEC.steps - stop_before, "only the steps that were left are taken"
     assert weights(tmp_path / "base") == weights(base)
 
@@ -78,17 +78,15 @@ def test_interrupted_training_continues_to_the_same_bits(base: Path, tmp_path: P
 def test_state_of_another_base_is_not_used(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = iter([False] * 3 + [True])
     with pytest.raises(Interrupted):
-        pretrain(
-            SPEC.model_copy(update={"seed": 1}), PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(asked)
-        )
-    pretrain(SPEC, PROBLEMS, tmp_path / "base", tmp_path / "state")
+        pretrain(SPEC, 1, PROBLEMS, tmp_path / "base", tmp_path / "state", lambda: next(asked))
+    pretrain(SPEC, 0, PROBLEMS, tmp_path / "base", tmp_path / "state")
     assert weights(tmp_path / "base") == weights(base)
     assert "starting afresh" in capsys.readouterr().err
 
 
 def test_loss_falls() -> None:
     spec = SPEC.model_copy(update={"steps": 60})
-    reading = Reading(spec, PROBLEMS, build_tokenizer())
+    reading = Reading(spec, 0, PROBLEMS, build_tokenizer())
     model = build_model(spec, reading.tokenizer)
     optimizers = build_optimizers(model, spec)
     losses = [
@@ -99,7 +97,7 @@ def test_loss_falls() -> None:
 
 
 def test_batches_are_decided_by_their_step_and_have_the_asked_size() -> None:
-    reading = Reading(SPEC, PROBLEMS, build_tokenizer())
+    reading = Reading(SPEC, 0, PROBLEMS, build_tokenizer())
     for step in (0, SPEC.steps - 1):
         batch = reading.batch(step)
         assert batch == reading.batch(step)
@@ -113,7 +111,7 @@ def test_batches_are_decided_by_their_step_and_have_the_asked_size() -> None:
 
 def test_the_base_reads_no_training_problem() -> None:
     problems = MiniProblems(train=900, evaluation=4)
-    reading = Reading(SPEC.model_copy(update={"corpus": Corpus(problems=3000)}), problems, build_tokenizer())
+    reading = Reading(SPEC.model_copy(update={"corpus": Corpus(problems=3000)}), 0, problems, build_tokenizer())
     trained = {canonical(parse(problem.prompt)) for problem in build(problems).train}
     assert not trained & {canonical(parse(question)) for question in questions(reading)}
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from dagrpo.config import Experiment
+
 ROOT = Path(__file__).parent.parent
 ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
     "Specify a conda environment or container for each rule.",
@@ -76,7 +78,7 @@ class Workspace:
 
 def _subject(verb: str, options: dict[str, str]) -> list[str]:
     """The arm and seed that a call is about, where there are any."""
-    found = re.search(r"(?:runs|samples)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
+    found = re.search(r"(?:bases|(?:runs|samples)/\w+)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
     return [part for part in found.groups() if part] if found else []
 
 
@@ -91,7 +93,7 @@ def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 
 EVERYTHING = [
-    "base",
+    "base mini 0",
     "check",
     "evaluate base 0",
     "evaluate dagrpo 0",
@@ -129,12 +131,12 @@ def test_each_thing_is_done_once_and_only_what_changed_is_done_again(workspace: 
 
 def test_an_interrupted_job_keeps_its_state_and_the_next_call_goes_on(workspace: Workspace) -> None:
     config = workspace.experiment()
-    (workspace.folder / "interrupt").write_text("train/dagrpo")
+    (workspace.folder / "interrupt").write_text("train/mini.dagrpo")
     stopped = workspace.snakemake("--configfile", config)
     assert stopped.returncode != 0
     assert "run the same command again" in stopped.stdout
     assert "evaluate grpo 0" in workspace.called()  # the others go on
-    state = workspace.folder / "results" / "small" / "state" / "train" / "dagrpo.seed0"
+    state = workspace.folder / "results" / "small" / "state" / "train" / "mini.dagrpo.seed0"
     assert (state / "step1").exists()
     (workspace.folder / "interrupt").unlink()
     assert workspace.run("--configfile", config) == [
@@ -167,12 +169,13 @@ def test_jobs_speak_the_language_of_the_command_line(workspace: Workspace) -> No
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_each_experiment_has_a_plan(workspace: Workspace, path: Path) -> None:
-    experiment = yaml.safe_load(path.read_text())
+    experiment = Experiment.model_validate(yaml.safe_load(path.read_text()))
     done = workspace.snakemake("-n", "--config", f"experiment={path.stem}")
     assert done.returncode == 0, done.stderr
-    runs = len(experiment["arms"]) * len(experiment["seeds"])
+    runs = len(experiment.bases) * sum(len(experiment.seeds_of(arm)) for arm in experiment.arms)
+    bases = len(experiment.bases) * len(experiment.base_seeds)
     plan = planned(done)
-    assert plan["train"] == runs and plan["evaluate"] == runs + 1
+    assert (plan["train"], plan["base"], plan["evaluate"]) == (runs, bases, runs + bases)
     assert not (workspace.folder / "results").exists()
 
 
@@ -211,3 +214,19 @@ def test_a_mistake_ends_with_its_sentence(workspace: Workspace, words: list[str]
 def test_lint_finds_only_what_is_accepted(workspace: Workspace) -> None:
     findings = re.findall(r"^ +\* (.+?)(?: in line \d+\.)?:$", workspace.snakemake("--lint").stderr, re.MULTILINE)
     assert set(findings) == ACCEPTED_LINTS
+
+
+def test_arms_start_from_each_base_and_take_its_seeds_in_turn(workspace: Workspace) -> None:
+    bases = {name: {"kind": "mini"} for name in ("one", "two")}
+    arms = {"grpo": {"method": "grpo"}, "dagrpo": {"method": "dagrpo", "seeds": [1, 3]}}
+    config = workspace.experiment(bases=bases, base_seeds=[5, 7], seeds=[0, 1, 2, 3], arms=arms)
+    done = workspace.snakemake("-n", "--configfile", config)
+    assert done.returncode == 0, done.stderr
+    plan = planned(done)
+    assert (plan["base"], plan["train"], plan["evaluate"]) == (4, 12, 16)
+    target = "results/small/runs/two/dagrpo/seed3/run.json"
+    assert workspace.snakemake(target, "--configfile", config).returncode == 0
+    calls = [json.loads(line) for line in (workspace.folder / "calls.jsonl").read_text().splitlines()]
+    (trained,) = [options for verb, options in calls if verb == "train"]
+    assert trained["--base"] == "results/small/bases/two/seed7"
+    assert workspace.spec("bases/two.seed7")["seed"] == 7

@@ -190,3 +190,40 @@ def test_learning_rate_schedule() -> None:
     cosine = Optimizer(lr=1.0, warmup=0.2, schedule="cosine")
     assert [learning_rate(cosine, step, 10) for step in (0, 1, 2, 6)] == pytest.approx([0.5, 1.0, 1.0, 0.5])
     assert learning_rate(Optimizer(lr=0.3), 7, 10) == 0.3
+
+
+def test_a_glance_at_conflict_is_a_metric_of_every_so_many_steps(base: Path, problems: Path, tmp_path: Path) -> None:
+    job = spec("dagrpo", {"anchors": "none"}, steps=4, conflict_every=2)
+    train(job, 0, base, problems, tmp_path / "out", tmp_path / "state")
+    rows = _metrics(tmp_path / "out")
+    assert ["conflict/before" in row for row in rows] == [True, False, True, False]
+    assert all(0 <= row["conflict/before"] <= 1 for row in rows[::2])
+    train(spec("dagrpo", {"anchors": "none"}, steps=4), 0, base, problems, tmp_path / "none", tmp_path / "state")
+    without = [{key: row[key] for key in ("loss", "grad_norm", "accuracy")} for row in _metrics(tmp_path / "none")]
+    assert without == [{key: row[key] for key in ("loss", "grad_norm", "accuracy")} for row in rows]
+
+
+def test_anchors_give_every_hard_prompt_a_signal(base: Path, problems: Path, tmp_path: Path) -> None:
+    for arm, options in (("with", {"delta": -math.inf}), ("without", {"delta": -math.inf, "anchors": "none"})):
+        train(spec("dagrpo", options, steps=3), 0, base, problems, tmp_path / arm, tmp_path / "state")
+    shares = {
+        arm: [value for row in _metrics(tmp_path / arm) for key, value in row.items() if "signal_groups" in key]
+        for arm in ("with", "without")
+    }
+    assert 0 < sum(shares["without"]) / len(shares["without"]) < 1
+    assert sum(shares["with"]) / len(shares["with"]) > sum(shares["without"]) / len(shares["without"])
+
+
+def test_an_anchor_is_worth_what_its_author_gave_it(base: Path, problems: Path, tmp_path: Path) -> None:
+    """With the ratio surrogate a less likely demonstration pushes more, and a wrong number of figures is refused."""
+    made = read_problems(problems)
+    norms = []
+    for logp in (0.0, -0.7):
+        write_problems(tmp_path / "p.jsonl", [replace(problem, solution_logps=(logp,) * 3) for problem in made])
+        job = spec("dagrpo", {"delta": -math.inf, "anchor_surrogate": "ratio"}, steps=1)
+        train(job, 0, base, tmp_path / "p.jsonl", tmp_path / str(logp), tmp_path / "state")
+        norms.append(_metrics(tmp_path / str(logp))[0]["grad_norm"])
+    assert norms[1] > norms[0]
+    write_problems(tmp_path / "p.jsonl", [replace(problem, solution_logps=(0.0,)) for problem in made])
+    with pytest.raises(UserError, match="1 solution_logps for a demonstration of 3 tokens"):
+        train(job, 0, base, tmp_path / "p.jsonl", tmp_path / "out", tmp_path / "state")

@@ -55,6 +55,16 @@ def shaped(logp: Tensor, coefficient: Tensor, gamma: float) -> Tensor:
     return -coefficient * torch.sigmoid(_where_used(coefficient, logp) - math.log(gamma))
 
 
+def log_likelihood(logp: Tensor, coefficient: Tensor) -> Tensor:
+    """Weigh the log-probability itself, whatever sampled the token: ℓ = -c logp.
+
+    The off-policy gradient of DaGRPO by the letter (arXiv 2512.06337, Eq. 13): weight 1 on each token's ∇ log π.
+    Arguments and result as in :func:`shaped`.
+    """
+    _check(logp, coefficient)
+    return -coefficient * _where_used(coefficient, logp)
+
+
 def k3(logp: Tensor, reference_logp: Tensor) -> Tensor:
     """Estimate KL(policy || reference) on the policy's own samples: ℓ = exp(d) - d - 1, d = reference_logp - logp.
 

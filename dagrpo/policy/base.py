@@ -24,7 +24,7 @@ def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -
                 raise UserError(
                     "base.kind mini learns the procedural families; set problems.kind to mini, or choose another base"
                 )
-            pretrain(spec.base, spec.problems, out, state, should_stop)
+            pretrain(spec.base, spec.seed, spec.problems, out, state, should_stop)
         case SmolLM2Base():
             convert_smollm2(out)
         case HubBase():

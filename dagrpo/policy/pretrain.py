@@ -34,22 +34,24 @@ CLIP = 1.0
 SEAL_EVERY = 200
 
 
-def pretrain(spec: MiniBase, problems: MiniProblems, out: Path, state: Path, should_stop: ShouldStop = never) -> None:
+def pretrain(
+    spec: MiniBase, seed: int, problems: MiniProblems, out: Path, state: Path, should_stop: ShouldStop = never
+) -> None:
     """Train a base and write it to ``out`` as an ordinary checkpoint, continuing from ``state`` where that fits.
 
-    Matrices are updated by Muon (Jordan et al., 2024), embeddings and norms by AdamW. The result depends on the two
-    specs alone (and on the machine's arithmetic). No problem of the experiment is among what the base reads.
+    Matrices are updated by Muon (Jordan et al., 2024), embeddings and norms by AdamW. The result depends on the specs
+    and the seed alone (and on the machine's arithmetic). No problem of the experiment is among what the base reads.
 
     Raises:
         Interrupted: ``should_stop`` became true; the state is sealed and a later call continues to the same bits.
     """
     torch.set_num_threads(spec.threads)
     tokenizer = build_tokenizer()
-    model = build_model(spec, tokenizer)
+    model = build_model(spec, seed, tokenizer)
     optimizers = build_optimizers(model, spec)
-    identity = sha256(f"{spec.model_dump_json()}{problems.model_dump_json()}".encode()).hexdigest()
+    identity = sha256(f"{spec.model_dump_json()}{seed}{problems.model_dump_json()}".encode()).hexdigest()
     done = _resume(model, optimizers, state, identity)
-    reading = Reading(spec, problems, tokenizer)
+    reading = Reading(spec, seed, problems, tokenizer)
     with progress("base", spec.steps) as report:
         report(done)
         try:
@@ -67,7 +69,7 @@ def pretrain(spec: MiniBase, problems: MiniProblems, out: Path, state: Path, sho
     shutil.rmtree(state, ignore_errors=True)
 
 
-def build_model(spec: MiniBase, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+def build_model(spec: MiniBase, seed: int, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """A randomly initialised Llama with tied embeddings and seeded weights.
 
     Not Qwen2: for that model type AutoTokenizer insists on its own class, and would cut our numbers into digits.
@@ -86,7 +88,7 @@ def build_model(spec: MiniBase, tokenizer: PreTrainedTokenizerBase) -> LlamaForC
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.key(spec.seed, "weights") % 2**63)
+        torch.manual_seed(seeds.key(seed, "weights") % 2**63)
         return LlamaForCausalLM(config)
 
 
@@ -103,19 +105,19 @@ def build_optimizers(model: nn.Module, spec: MiniBase) -> dict[str, Optimizer]:
 class Reading:
     """The corpus as batches, each decided by its step."""
 
-    def __init__(self, spec: MiniBase, problems: MiniProblems, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.spec, self.tokenizer = spec, tokenizer
+    def __init__(self, spec: MiniBase, seed: int, problems: MiniProblems, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.spec, self.seed, self.tokenizer = spec, seed, tokenizer
         experiment = {
             canonical(parse(problem.prompt)) for split in mini.generate(problems).values() for problem in split
         }
-        self.cells = corpus_problems(spec.corpus, spec.seed, experiment)
+        self.cells = corpus_problems(spec.corpus, seed, experiment)
         problems_read = [problem for cell in self.cells.values() for problem in cell]
         self.prompts = {problem.id: render(problem, tokenizer, PromptSpec()) for problem in problems_read}
         self.facts = [(self._ids(f"<|assistant|>{left}"), self._ids(result)) for left, result in facts()]
 
     def batch(self, step: int) -> list[PackedGroup]:
         """Questions with responses, and facts, of about ``spec.step_tokens`` tokens together."""
-        corpus, rng = self.spec.corpus, seeds.generator(self.spec.seed, "batch", step)
+        corpus, rng = self.spec.corpus, seeds.generator(self.seed, "batch", step)
         school = step < corpus.school * self.spec.steps
         facts_room = self.spec.step_tokens * corpus.facts[0 if school else 1]
         groups: list[PackedGroup] = []

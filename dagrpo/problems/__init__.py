@@ -15,8 +15,8 @@ def build(spec: MiniProblems | MirrorProblems) -> ProblemSets:
     if isinstance(spec, MirrorProblems):
         return mirror.load(spec)
     sets = mini.generate(spec)
-    sizes = Counter(problem.family for problem in sets["evaluation"])
-    return ProblemSets(sets["train"], sets["evaluation"], {family: (size, size) for family, size in sizes.items()})
+    sizes = Counter(problem.family for problem in sets[spec.split])
+    return ProblemSets(sets["train"], sets[spec.split], {family: (size, size) for family, size in sizes.items()})
 
 
 def write_problem_sets(spec: MiniProblems | MirrorProblems, folder: Path) -> None:

@@ -89,7 +89,14 @@ def _problem(line: str, where: str) -> Problem:
     _check(level, level is None or type(level) is int, "level", "a whole number or null", where)
     listed = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
     _check(choices, choices is None or listed, "choices", "a list of strings or null", where)
-    return Problem(**{**row, "choices": None if choices is None else tuple(choices)})
+    logps = row.get("solution_logps")
+    numbers = isinstance(logps, list) and all(type(logp) in (int, float) and logp <= 0 for logp in logps)
+    _check(logps, logps is None or numbers, "solution_logps", "a list of numbers not above 0, or null", where)
+    lists = {
+        name: None if value is None else tuple(value)
+        for name, value in (("choices", choices), ("solution_logps", logps))
+    }
+    return Problem(**{**row, **lists})
 
 
 def _check(value: Any, sound: bool, name: str, wanted: str, where: str) -> None:

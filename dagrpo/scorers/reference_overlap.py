@@ -1,12 +1,12 @@
 """Score a response by what it shares with a worked reference; needs no model and no network."""
 
-import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 
 from dagrpo.records import Verdict
-from dagrpo.scorers.request import ScoreRequest
+from dagrpo.scorers.registry import NoOptions, Tools, scorer
+from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _OPERATOR = re.compile(r"([-+*/^=<>()])")
@@ -21,26 +21,34 @@ _REWRITES = (
 )
 
 
-class ReferenceOverlap:
+@scorer("reference_overlap")
+class ReferenceOverlap(Scorer):
     """Agreement of a response with the problem's own worked solution."""
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[float]:
-        """Score each request in [0, 1]; NaN where the problem has no reference, or one without a number or equation."""
-        return [self._score(request) for request in requests]
+    def __init__(self, options: NoOptions, tools: Tools) -> None:
+        pass
 
-    def _score(self, request: ScoreRequest) -> float:
-        reference = atoms(request.problem.solution or "")
-        if not reference:
-            return math.nan
-        own = atoms(request.response)
-        shared = len(own & reference)
-        answered = request.verdict not in (Verdict.NO_ANSWER, Verdict.TRUNCATED)
-        return combine(
-            correct=float(request.verdict is Verdict.CORRECT),
-            precision=shared / len(own) if own else 0.0,
-            coverage=shared / len(reference),
-            finished=float(request.finished and answered),
+    def score(self, requests: Sequence[ScoreRequest]) -> list[float | Missing]:
+        """Score each request in [0, 1]; missing where the reference is, or has neither number nor equation."""
+        return [_score(request) for request in requests]
+
+
+def _score(request: ScoreRequest) -> float | Missing:
+    reference = atoms(request.problem.solution or "")
+    if not reference:
+        return Missing(
+            "no reference solution with a number in it",
+            "Choose problems with worked solutions, or a scorer that needs none",
         )
+    own = atoms(request.response)
+    shared = len(own & reference)
+    answered = request.verdict not in (Verdict.NO_ANSWER, Verdict.TRUNCATED)
+    return combine(
+        correct=float(request.verdict is Verdict.CORRECT),
+        precision=shared / len(own) if own else 0.0,
+        coverage=shared / len(reference),
+        finished=float(request.finished and answered),
+    )
 
 
 def combine(correct: float, precision: float, coverage: float, finished: float) -> float:

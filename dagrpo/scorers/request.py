@@ -1,28 +1,45 @@
 """What a scorer is asked, and what it answers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from dagrpo.records import Problem, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """One graded response; ``finished`` is false where the budget cut it."""
+    """One graded response; ``finished`` is false where the budget cut it.
+
+    The tokens are those that the policy read and wrote, for scorers that run it.
+    """
 
     problem: Problem
     response: str
     verdict: Verdict
     finished: bool
+    prompt_tokens: tuple[int, ...] = ()
+    response_tokens: tuple[int, ...] = ()
 
 
-class Scorer(Protocol):
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Stands where a score could not be had: what is wrong, in a few words that can be counted, and what to do."""
+
+    why: str
+    remedy: str
+
+
+class Scorer(ABC):
     """Rates responses."""
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[float]:
-        """Return one score in [0, 1] for each request, in order; NaN where a request cannot be scored."""
-        ...
+    @abstractmethod
+    def score(self, requests: Sequence[ScoreRequest]) -> list[float | Missing]:
+        """Return one score in [0, 1], or :class:`Missing`, for each request, in order."""
+
+    def about(self) -> dict[str, str]:
+        """Facts beyond the configuration that decide the scores, for the run card."""
+        return {}
 
 
 def to_ten(score: float) -> float:

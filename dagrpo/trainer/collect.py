@@ -12,11 +12,12 @@ from dagrpo import seeds
 from dagrpo.algorithm import Anchors, Recipe, Rows
 from dagrpo.config import PromptSpec, Train
 from dagrpo.errors import UserError
+from dagrpo.objectives.similarity import distances
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.prompts import encode_anchor, render
 from dagrpo.records import Group, Problem, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
-from dagrpo.scorers import Scorer, ScoreRequest, to_ten
+from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
 from dagrpo.trainer.credit import assign_credit
 from dagrpo.verify import Verifier
 
@@ -26,6 +27,7 @@ class Step:
     """What one step trains on. ``rejected`` counts demonstrations that the verifier refused; seconds by phase."""
 
     groups: tuple[Group, ...]
+    verdicts: tuple[Verdict, ...]
     rows: Rows
     rejected: int
     rollout_seconds: float
@@ -57,7 +59,7 @@ class Collector:
         policy: Policy,
         engine: Engine,
         verifier: Verifier,
-        scorer: Scorer,
+        scorer: ConfiguredScorer,
         train: Train,
         prompt: PromptSpec,
         seed: int,
@@ -95,8 +97,9 @@ class Collector:
         started = time.monotonic()
         chosen = problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
         groups = [Group(problem, self._prompt(problem), (self._anchor(problem),)) for problem in chosen]
-        rows = _columns(groups, [Verdict.CORRECT] * len(groups), self.seed, step)
-        return Step(tuple(groups), rows, 0, time.monotonic() - started, 0.0)
+        verdicts = (Verdict.CORRECT,) * len(groups)
+        rows = _columns(groups, verdicts, self.seed, step)
+        return Step(tuple(groups), verdicts, rows, 0, time.monotonic() - started, 0.0)
 
     def rollouts(self, recipe: Recipe, step: int) -> Step:
         """Rows of a reinforcement step, with reward, advantage, score and weight filled in."""
@@ -118,8 +121,16 @@ class Collector:
         if recipe.anchors is not None:
             groups, verdicts, rejected = self._with_anchors(groups, verdicts, recipe)
         rows = _columns(groups, verdicts, self.seed, step)
-        rows = assign_credit(recipe, rows, lambda asked: self._scores(groups, verdicts, asked))
-        return Step(tuple(groups), rows, rejected, rolled_out - started, time.monotonic() - rolled_out)
+        rows = assign_credit(
+            recipe,
+            rows,
+            lambda asked: self._scores(groups, verdicts, asked),
+            lambda advantage, n: distances(
+                [rollout.tokens for group in groups for rollout in group.rollouts], advantage, rows.group, n
+            ),
+        )
+        seconds = rolled_out - started, time.monotonic() - rolled_out
+        return Step(tuple(groups), tuple(verdicts), rows, rejected, *seconds)
 
     def _on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
         """The group's rows less its anchors; a prompt without a usable one gets ordinary rollouts in their place."""
@@ -159,10 +170,19 @@ class Collector:
         return [outcome.verdict for outcome in graded]
 
     def _scores(self, groups: Sequence[Group], verdicts: Sequence[Verdict], asked: Tensor) -> Tensor:
-        pairs = [(group.problem, rollout) for group in groups for rollout in group.rollouts]
+        pairs = [(group, rollout) for group in groups for rollout in group.rollouts]
         chosen = asked.nonzero().flatten().tolist()
         requests = [
-            ScoreRequest(pairs[i][0], pairs[i][1].text, verdicts[i], pairs[i][1].finish == "stop") for i in chosen
+            ScoreRequest(
+                group.problem,
+                rollout.text,
+                verdicts[i],
+                rollout.finish == "stop",
+                group.prompt_tokens,
+                rollout.tokens,
+            )
+            for i in chosen
+            for group, rollout in [pairs[i]]
         ]
         scores = torch.full((len(pairs),), float("nan"))
         scores[chosen] = torch.tensor([to_ten(score) for score in self.scorer.score(requests)])
@@ -177,7 +197,13 @@ class Collector:
         if problem.id not in self._anchors:
             assert problem.solution is not None
             tokens = encode_anchor(problem, self.policy.tokenizer, self.train.max_new_tokens)
-            self._anchors[problem.id] = Rollout(-1, tokens, problem.solution, "stop", "anchor")
+            logps = problem.solution_logps or (0.0,) * len(tokens)
+            if len(logps) != len(tokens):
+                raise UserError(
+                    f"problem {problem.id!r}: {len(logps)} solution_logps for a demonstration of {len(tokens)} tokens; "
+                    "they must come from a model with this tokenizer, and hold one for the end of the text"
+                )
+            self._anchors[problem.id] = Rollout(-1, tokens, problem.solution, "stop", "anchor", logps)
         return self._anchors[problem.id]
 
 
@@ -199,6 +225,7 @@ def _columns(groups: Sequence[Group], verdicts: Sequence[Verdict], seed: int, st
         key=torch.from_numpy(np.array(keys, dtype=np.uint64).view(np.int64)),
         reward=torch.zeros(count),
         score=torch.full((count,), float("nan")),
+        distance=torch.full((count,), float("inf")),
         advantage=torch.zeros(count),
         weight=torch.ones(count),
     )

@@ -19,11 +19,13 @@ from dagrpo.trainer.loss import PlannedTerm, active_rows, clipped_tokens, micro_
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one optimiser step reads: planned terms over its rows, and its packed micro-batches."""
+    """What one optimiser step reads: planned terms over its rows, its packed micro-batches, and for the tokens of each
+    (n,) the log-probabilities (nats) that they were sampled or written with, and whether they are an anchor's."""
 
     planned: list[PlannedTerm]
     micros: list[MicroBatch]
     sampled_logp: list[Tensor]
+    anchor: list[Tensor]
 
 
 def updates_of(step: Step, recipe: Recipe, train: Train) -> list[Update]:
@@ -45,16 +47,15 @@ def _update(step: Step, numbers: list[int], recipe: Recipe, train: Train) -> Upd
             packed.append(PackedGroup(group.prompt_tokens, responses, [first + i for i in chosen]))
         first += len(group.rollouts)
     micros = pack(packed, train.micro_tokens)
-    return Update(planned, micros, [_sampled(micro, groups) for micro in micros])
+    sampled = [_sampled(micro, groups) for micro in micros]
+    return Update(planned, micros, sampled, [rows.anchor[micro.row.cpu()] for micro in micros])
 
 
 def _sampled(micro: MicroBatch, groups: Sequence[Group]) -> Tensor:
-    """The log-probabilities (nats) that a micro-batch's tokens were sampled with, NaN for anchors: (n,)."""
+    """The log-probabilities (nats) that a micro-batch's tokens were sampled with, or an anchor's author's: (n,)."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     order = list(dict.fromkeys(micro.row.tolist()))
-    return torch.tensor(
-        [logp for row in order for logp in (rollouts[row].logps or [float("nan")] * len(rollouts[row].tokens))]
-    )
+    return torch.tensor([logp for row in order for logp in rollouts[row].logps])
 
 
 def learn(
@@ -88,7 +89,8 @@ def learn(
             if number == 0:
                 check(should_stop)
             out = token_logps(policy.model, micro, train.temperature, entropy_gradient)
-            old_logp = out.logp.detach() if old is None else old[number][index]
+            sampled, anchor = update.sampled_logp[index].to(out.logp), update.anchor[index].to(out.logp.device)
+            old_logp = torch.where(anchor, sampled, out.logp.detach() if old is None else old[number][index])
             part = micro_loss(
                 update.planned, out.row, out.logp, old_logp, out.entropy, fixed[number][index] if fixed else None
             )
@@ -96,7 +98,7 @@ def learn(
             loss += float(part.detach())
             cut, of = clipped_tokens(update.planned, out.row, out.logp.detach(), old_logp)
             clipped, clippable, trained = clipped + cut, clippable + of, trained + len(out.logp)
-            gaps.append((out.logp.detach().cpu() - update.sampled_logp[index]).abs())
+            gaps.append((out.logp.detach() - sampled).abs()[~anchor].cpu())
         norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), settings.clip)
         if update.micros:
             optimizer.step()
@@ -112,7 +114,6 @@ def learn(
     if clippable:
         figures["clip_share"] = clipped / clippable
     gap = torch.cat(gaps) if gaps else torch.empty(0)
-    gap = gap[~gap.isnan()]
     if len(gap) and old is None:
         figures["logp_gap"] = float(gap.double().mean())
     return figures

@@ -12,20 +12,22 @@ from typing import Any
 import torch
 
 from dagrpo import checkpoints, provenance
-from dagrpo.algorithm import Algorithm, Phase, find_method
+from dagrpo.algorithm import Algorithm, Phase, Recipe, find_method
 from dagrpo.config import Optimizer, Train, TrainSpec
-from dagrpo.errors import Interrupted
+from dagrpo.diagnostics.glance import glance
+from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.store import read_problems
 from dagrpo.progress import progress
 from dagrpo.rollout.torch_engine import TorchEngine
-from dagrpo.scorers import make_scorer
+from dagrpo.scorers import Tools, essence, make_scorer
 from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer import optimizer as optim
-from dagrpo.trainer.collect import Collector
+from dagrpo.trainer.collect import Collector, Step
 from dagrpo.trainer.learn import learn
 from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
+from dagrpo.trainer.snapshots import copy_snapshots, write_snapshot
 from dagrpo.verify import make_verifier
 
 CONSUMED = (
@@ -53,7 +55,8 @@ def train(
     spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, state_root: Path, should_stop: ShouldStop = never
 ) -> None:
     """Train one arm with one seed from a base checkpoint, continuing from ``state_root`` where that holds a part of
-    the same run, and write ``model/``, ``metrics.jsonl``, ``timings.jsonl`` and ``run.json`` to ``out``.
+    the same run, and write ``model/``, ``snapshots/``, ``metrics.jsonl``, ``timings.jsonl`` and ``run.json`` to
+    ``out``.
 
     Raises:
         UserError: the spec, the problems or a demonstration cannot be used as they are.
@@ -69,7 +72,7 @@ def train(
     training_problems = read_problems(problems)
     with make_verifier(spec.verifier, should_stop) as verifier:
         engine = TorchEngine(policy, spec.train.rollout_rows, should_stop)
-        scorer = make_scorer(spec.scorer)
+        scorer = make_scorer(spec.scorer, Tools(policy, should_stop))
         collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed)
         if algorithm.needs_demonstrations:
             collector.prepare_demonstrations()
@@ -78,6 +81,7 @@ def train(
         run.continue_to_end(f"{spec.arm} seed {seed}")
     out.mkdir(parents=True, exist_ok=True)
     save_policy(policy, out / "model")
+    copy_snapshots(run.snapshots, out / "snapshots")
     for name, lines in (("metrics.jsonl", run.state.metrics), ("timings.jsonl", run.state.timings)):
         checkpoints.write_atomically(out / name, "".join(lines).encode())
     card = {
@@ -87,6 +91,7 @@ def train(
         "seed": seed,
         "options": json.loads(method.resolved(spec.options).model_dump_json()),
         "spec": json.loads(spec.model_dump_json()),
+        "scorer": scorer.card(),
         "base_fingerprint": base_fingerprint,
         "model_fingerprint": fingerprint(policy.model),
         "consumed": consumed(run.state.metrics),
@@ -112,6 +117,7 @@ class Run:
     ) -> None:
         self.settings, self.algorithm, self.policy, self.reference = settings, algorithm, policy, reference
         self.collector, self.root, self.identity, self.should_stop = collector, root, identity, should_stop
+        self.snapshots = root / "snapshots"
         self.state = State()
         self.schedule = [
             (phase, step, steps)
@@ -136,7 +142,7 @@ class Run:
                     if self.state.step % self.settings.checkpoint_every == 0:
                         self.seal()
                     check(self.should_stop)
-            except Interrupted:
+            except (Interrupted, UserError):  # the judge of a long run may fail at any step
                 self.seal()
                 raise
 
@@ -146,6 +152,10 @@ class Run:
             self.optimizer = optim.build(self.policy.model, settings)
         recipe = phase.recipe
         data = self.collector.rollouts(recipe, step) if recipe.rollouts else self.collector.demonstrations(step)
+        if recipe.rollouts and step in self.settings.snapshots:
+            write_snapshot(self.snapshots / f"step{step}", self.policy, data)
+        every = self.settings.conflict_every
+        glanced = self._glance(data, recipe, step) if recipe.rollouts and every and step % every == 0 else {}
         started = time.monotonic()
         rate = optim.learning_rate(settings, step, steps)
         learned = learn(
@@ -161,11 +171,15 @@ class Run:
         )
         seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
         described = rollout_metrics(data, recipe) if recipe.rollouts else demonstration_metrics(data)
-        figures = {"step": self.state.step, "phase": phase.kind, **described, **learned}
+        figures = {"step": self.state.step, "phase": phase.kind, **described, **glanced, **learned}
         self.state.metrics.append(json.dumps(figures) + "\n")
         self.state.timings.append(json.dumps({"step": self.state.step, "phase": phase.kind, **seconds}) + "\n")
         self.state.step += 1
         return figures
+
+    def _glance(self, data: Step, recipe: Recipe, step: int) -> dict[str, float]:
+        temperature, seed = self.settings.temperature, self.collector.seed
+        return glance(self.policy, data, recipe, temperature, seed, step, self.should_stop)
 
     def seal(self) -> None:
         """Write the state as a checkpoint, unless that very step is sealed already."""
@@ -189,6 +203,7 @@ class Run:
         """Take the newest intact checkpoint of this very run; state of another configuration is deleted."""
         folder = checkpoints.latest(self.root)
         if folder is None:
+            shutil.rmtree(self.snapshots, ignore_errors=True)  # they may be of another configuration
             return
         tensors, data = checkpoints.load(folder)
         if data["identity"] != self.identity:
@@ -225,5 +240,6 @@ def consumed(metrics: list[str]) -> dict[str, int]:
 
 
 def _identity(spec: TrainSpec, seed: int, base_fingerprint: str, problems: Path) -> str:
+    spec = spec.model_copy(update={"scorer": essence(spec.scorer)})
     parts = (spec.model_dump_json(), str(seed), base_fingerprint, sha256(problems.read_bytes()).hexdigest())
     return sha256("\x1f".join(parts).encode()).hexdigest()

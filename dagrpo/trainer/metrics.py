@@ -1,11 +1,13 @@
 """The figures of one step, as a flat dictionary: pure functions, so that identical runs write identical lines."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Recipe
+from dagrpo.algorithm import Recipe, Rows
 from dagrpo.trainer.collect import Step
-from dagrpo.trainer.credit import group_any, mixed_rows
+from dagrpo.trainer.credit import all_wrong_rows, group_any, mixed_rows, raw_advantage
 from dagrpo.trainer.loss import active_rows, plan
 
 
@@ -26,37 +28,62 @@ def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
     }
     if entropies:
         figures["entropy"] = float(torch.tensor(entropies, dtype=torch.float64).mean())
-    levels = torch.tensor(
-        [-1 if step.groups[g].problem.level is None else step.groups[g].problem.level for g in rows.group.tolist()]
-    )
+    levels = torch.tensor([-1 if group.problem.level is None else group.problem.level for group in step.groups])
+    signal = group_any(rows.weight * rows.advantage != 0, rows.group)
     for level in sorted(set(levels.tolist()) - {-1}):
-        figures[f"accuracy/level{level}"] = _mean(rows.correct[policy & (levels == level)])
+        figures[f"accuracy/level{level}"] = _mean(rows.correct[policy & (levels[rows.group] == level)])
+        figures[f"signal_groups/level{level}"] = _mean(signal[levels == level])
     if recipe.anchors is not None:
+        push = (rows.weight * rows.advantage).abs()
         figures["anchors"] = int(rows.anchor.sum())
+        figures["anchor/advantage"] = _mean(rows.advantage[rows.anchor])
+        figures["anchor/push"] = float(push[rows.anchor].sum() / push.sum()) if bool(push.any()) else float("nan")
         figures["anchor/kept"] = int((rows.anchor & active_rows(plan(recipe.objective, rows, budget=1))).sum())
         figures["anchor/rejected"] = step.rejected
+    asked = _asked(recipe, rows)
+    if bool(asked.any()):
+        figures["score/asked"] = int(asked.sum())
+        figures["score/missing"] = _mean(rows.score[asked].isnan())
     if recipe.weight:
-        figures |= _gate_metrics(step)
+        figures |= _gate_metrics(step, recipe)
     return {name: value for name, value in figures.items() if value == value}
 
 
-def _gate_metrics(step: Step) -> dict[str, float]:
-    rows = step.rows
+def _asked(recipe: Recipe, rows: Rows) -> Tensor:
+    """Rows whose score was asked for: bool, (N,)."""
+    match recipe.scores:
+        case "never":
+            return torch.zeros_like(rows.anchor)
+        case "mixed":
+            return mixed_rows(replace(rows, advantage=raw_advantage(recipe, rows)))
+        case "all_wrong":
+            return all_wrong_rows(rows)
+        case "wrong":
+            return ~rows.correct
+
+
+def _gate_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
+    """What the gate did, its two sides taken from the advantage before a baseline was taken anew."""
+    rows = replace(step.rows, advantage=raw_advantage(recipe, step.rows))
     positive, negative, kept = rows.advantage > 0, rows.advantage < 0, rows.weight > 0
     mixed = mixed_rows(rows)
     groups = group_any(mixed, rows.group)
     keeps_positive, keeps_negative = group_any(positive & kept, rows.group), group_any(negative & kept, rows.group)
     figures = {
-        "masked_share": 1.0 - _mean(kept[mixed]),
-        "sum_lambda_A": float((rows.weight * rows.advantage).sum()) / len(step.groups),
+        "masked_share": 1.0 - _mean(rows.weight[mixed]),
+        "sum_lambda_A": float((step.rows.weight * step.rows.advantage).sum()) / len(step.groups),
         "mask/keep_pos": _mean(kept[positive]),
         "mask/keep_neg": _mean(kept[negative]),
         "mask/empty_groups": _mean((groups & ~keeps_positive & ~keeps_negative)[groups]),
         "mask/one_sided_groups": _mean((groups & (keeps_positive ^ keeps_negative))[groups]),
     }
-    if bool(mixed.any()) and not bool(rows.score[mixed].isnan().all()):
-        figures["score/missing"] = _mean(rows.score[mixed].isnan())
-        figures["score/gap"] = _mean(_score_gaps(rows.score, rows.advantage, rows.group))
+    gaps = _score_gaps(rows.score, rows.advantage, rows.group)
+    if len(gaps):
+        figures["score/gap"] = _mean(gaps)
+        counts = torch.histogram(gaps.double(), bins=18, range=(-9.0, 9.0)).hist
+        figures |= {
+            f"score/gap_from{low}": int(count) for low, count in zip(range(-9, 9), counts, strict=True) if count
+        }
     return figures
 
 

@@ -105,8 +105,9 @@ def spec_text(wildcards):
     kind, _, arm = wildcards.spec.partition("/")
     if kind == "problems":
         spec = typed.ProblemsSpec(problems=EXPERIMENT.problems)
-    elif kind == "base":
-        spec = typed.BaseSpec(base=EXPERIMENT.base, problems=EXPERIMENT.problems)
+    elif kind == "bases":
+        base, _, seed = arm.rpartition(".seed")
+        spec = typed.BaseSpec(base=EXPERIMENT.bases[base], seed=int(seed), problems=EXPERIMENT.problems)
     elif kind == "arms":
         spec = typed.train_spec(EXPERIMENT, arm)
     elif kind == "profile":
@@ -123,13 +124,24 @@ def gpus():
     return int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
 
 
+def base_threads(wildcards):
+    return getattr(EXPERIMENT.bases[wildcards.base], "threads", 2)
+
+
 def train_threads(wildcards):
     return EXPERIMENT.train_of(wildcards.arm).threads
 
 
+def base_of(wildcards):
+    """The checkpoint that a training run starts from."""
+    return f"<results>/bases/{{base}}/seed{EXPERIMENT.base_seed(int(wildcards.seed))}"
+
+
 def model_of(wildcards):
     """The checkpoint that an arm's samples come from."""
-    return "<results>/base" if wildcards.arm == "base" else "<results>/runs/{arm}/seed{seed}/model"
+    if wildcards.arm == "base":
+        return "<results>/bases/{base}/seed{seed}"
+    return "<results>/runs/{base}/{arm}/seed{seed}/model"
 
 
 def results_folder(wildcards, output):
@@ -139,4 +151,25 @@ def results_folder(wildcards, output):
 
 def runs(pattern):
     """A path of every training run."""
-    return expand(pattern, arm=EXPERIMENT.arms, seed=EXPERIMENT.seeds)
+    return [
+        pattern.format(base=base, arm=arm, seed=seed)
+        for base in EXPERIMENT.bases
+        for arm in EXPERIMENT.arms
+        for seed in EXPERIMENT.seeds_of(arm)
+    ]
+
+
+def snapshot_runs(pattern):
+    """A path of every training run that keeps snapshots."""
+    return [
+        pattern.format(base=base, arm=arm, seed=seed)
+        for base in EXPERIMENT.bases
+        for arm in EXPERIMENT.arms
+        if EXPERIMENT.train_of(arm).snapshots
+        for seed in EXPERIMENT.seeds_of(arm)
+    ]
+
+
+def bases(pattern):
+    """A path of every base checkpoint."""
+    return expand(pattern, base=EXPERIMENT.bases, seed=EXPERIMENT.base_seeds)

@@ -10,7 +10,7 @@ rule spec:
     output:
         "<results>/specs/{spec}.json",
     wildcard_constraints:
-        spec="problems|base|evaluation|profile|report|arms/[^/]+",
+        spec=r"problems|evaluation|profile|report|bases/[^/]+|arms/[^/]+",
     priority: 100
     params:
         text=spec_text,

@@ -7,19 +7,19 @@ rule evaluate:
         model=model_of,
         problems="<results>/problems/evaluation.jsonl",
     output:
-        samples="<results>/samples/{arm}/seed{seed}.jsonl",
-        meta="<results>/samples/{arm}/seed{seed}.meta.json",
+        samples="<results>/samples/{base}/{arm}/seed{seed}.jsonl",
+        meta="<results>/samples/{base}/{arm}/seed{seed}.meta.json",
     log:
-        "<logs>/evaluate/{arm}.seed{seed}.log",
+        "<logs>/evaluate/{base}.{arm}.seed{seed}.log",
     benchmark:
-        "<benchmarks>/evaluate/{arm}.seed{seed}.tsv"
+        "<benchmarks>/evaluate/{base}.{arm}.seed{seed}.tsv"
     threads: EXPERIMENT.evaluation.threads
     resources:
         gpu=gpus(),
     params:
-        state=f"results/{EXPERIMENT.name}/state/evaluate/{{arm}}.seed{{seed}}",
+        state=f"results/{EXPERIMENT.name}/state/evaluate/{{base}}.{{arm}}.seed{{seed}}",
     message:
-        "evaluate {wildcards.arm}, seed {wildcards.seed}"
+        "evaluate {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
         "exec dagrpo evaluate --spec {input.spec:q} --model {input.model:q} --problems {input.problems:q}"
         " --seed {wildcards.seed} --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
@@ -28,22 +28,22 @@ rule evaluate:
 rule profile:
     input:
         spec="<results>/specs/profile.json",
-        model="<results>/base",
+        model=f"<results>/bases/{{base}}/seed{EXPERIMENT.base_seeds[0]}",
         problems="<results>/problems/profile.jsonl",
     output:
-        samples="<results>/samples/profile.jsonl",
-        meta="<results>/samples/profile.meta.json",
+        samples="<results>/samples/{base}/profile.jsonl",
+        meta="<results>/samples/{base}/profile.meta.json",
     log:
-        "<logs>/evaluate/profile.log",
+        "<logs>/evaluate/{base}.profile.log",
     benchmark:
-        "<benchmarks>/evaluate/profile.tsv"
+        "<benchmarks>/evaluate/{base}.profile.tsv"
     threads: EXPERIMENT.evaluation.threads
     resources:
         gpu=gpus(),
     params:
-        state=f"results/{EXPERIMENT.name}/state/evaluate/profile",
+        state=f"results/{EXPERIMENT.name}/state/evaluate/{{base}}.profile",
     message:
-        "evaluate the base on training problems"
+        "evaluate base {wildcards.base} on training problems"
     shell:
         "exec dagrpo evaluate --spec {input.spec:q} --model {input.model:q} --problems {input.problems:q}"
         " --seed 0 --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"

@@ -4,12 +4,13 @@
 rule tables:
     input:
         spec="<results>/specs/report.json",
-        base="<results>/samples/base/seed0.jsonl",
-        profile="<results>/samples/profile.jsonl",
-        samples=runs("<results>/samples/{arm}/seed{seed}.jsonl"),
-        cards=runs("<results>/runs/{arm}/seed{seed}/run.json"),
-        metrics=runs("<results>/runs/{arm}/seed{seed}/metrics.jsonl"),
-        timings=runs("<results>/runs/{arm}/seed{seed}/timings.jsonl"),
+        base=bases("<results>/samples/{base}/base/seed{seed}.jsonl"),
+        profile=expand("<results>/samples/{base}/profile.jsonl", base=EXPERIMENT.bases),
+        samples=runs("<results>/samples/{base}/{arm}/seed{seed}.jsonl"),
+        cards=runs("<results>/runs/{base}/{arm}/seed{seed}/run.json"),
+        metrics=runs("<results>/runs/{base}/{arm}/seed{seed}/metrics.jsonl"),
+        timings=runs("<results>/runs/{base}/{arm}/seed{seed}/timings.jsonl"),
+        conflict=snapshot_runs("<results>/conflict/{base}/{arm}/seed{seed}.jsonl"),
     output:
         tables=report(
             directory("<results>/tables"),
@@ -17,7 +18,7 @@ rule tables:
             caption="../report/table.rst",
             category="Tables",
         ),
-        timing="<results>/timing.csv",
+        timing=expand("<results>/timing/{base}.csv", base=EXPERIMENT.bases),
     log:
         "<logs>/tables.log",
     params:
@@ -32,7 +33,7 @@ rule figures:
     input:
         spec="<results>/specs/report.json",
         tables="<results>/tables",
-        metrics=runs("<results>/runs/{arm}/seed{seed}/metrics.jsonl"),
+        metrics=runs("<results>/runs/{base}/{arm}/seed{seed}/metrics.jsonl"),
     output:
         report(
             directory("<results>/figures"),
@@ -54,7 +55,7 @@ rule report:
     input:
         spec="<results>/specs/report.json",
         tables="<results>/tables",
-        timing="<results>/timing.csv",
+        timing=expand("<results>/timing/{base}.csv", base=EXPERIMENT.bases),
         figures="<results>/figures",
     output:
         "<results>/report.html",

@@ -1,0 +1,173 @@
+"""Verdicts for readers: a frame to store, and from it the lines of the page and a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eval.claims.schema import Unit
+from eval.claims.verdicts import Judged, Verdict
+from eval.render import Cell, Display, signed
+
+_RATIOS = ("compute", "samples", "optimiser_steps", "trained_tokens")
+
+
+def claims_frame(judged: Sequence[Judged]) -> pd.DataFrame:
+    """One row for each claim and base corpus, in page order: claims that apply nowhere come last.
+
+    ``estimate``, ``low``, ``high`` (the corrected interval), ``smallest`` and ``paper`` are arm minus rival, in shares,
+    or ratios where the unit is a factor. ``overall`` is the verdict over all corpora. ``seeds_needed`` is empty unless
+    seeds would settle the claim.
+    """
+    rows = []
+    for one in sorted(judged, key=lambda one: one.verdict is Verdict.NOT_APPLICABLE):
+        claim, unit = one.claim, one.claim.statistic.unit
+        for corpus, found in one.corpora.items():
+            rows.append(
+                {
+                    "claim": claim.id,
+                    "label": claim.label,
+                    "sentence": claim.sentence,
+                    "where": claim.where,
+                    "source": claim.source,
+                    "statistic": claim.statistic.kind,
+                    "unit": unit,
+                    "direction": claim.direction,
+                    "smallest": claim.smallest,
+                    "paper": np.nan if claim.paper is None else claim.paper,
+                    "overall": str(one.verdict),
+                    "corpus": corpus,
+                    "verdict": str(found.verdict),
+                    "reason": found.reason,
+                    **{key: _natural(getattr(found, key), unit) for key in ("estimate", "low", "high")},
+                    "seeds": found.seeds,
+                    "seeds_needed": pd.NA if found.seeds_needed is None else found.seeds_needed,
+                    **{f"{key}_ratio": found.taken.get(key, np.nan) for key in _RATIOS},
+                }
+            )
+    return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+
+
+def parts_frame(judged: Sequence[Judged]) -> pd.DataFrame:
+    """What stands behind the verdicts: each part of each statistic, over all base seeds (none named) and on each."""
+    rows = []
+    for one in judged:
+        for corpus, found in one.corpora.items():
+            for part in found.parts:
+                about = {"claim": one.claim.id, "corpus": corpus, "part": part.name, "unit": one.claim.statistic.unit}
+                values = [("", part.effect.estimate), *((str(b), e) for b, e in part.effect.of_bases.items())]
+                rows += [
+                    {**about, "base_seed": base, "estimate": _natural(value, one.claim.statistic.unit)}
+                    for base, value in values
+                ]
+    return pd.DataFrame(rows, columns=["claim", "corpus", "part", "unit", "base_seed", "estimate"])
+
+
+def page_claims(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """What ``claims.html.j2`` shows of each claim: claim, where, verdict, sentence, corpora."""
+    shown = []
+    for _, block in frame.groupby("claim", sort=False):
+        first = block.iloc[0]
+        judged = block[block["verdict"] != Verdict.NOT_APPLICABLE]
+        shown.append(
+            {
+                "claim": first["sentence"],
+                "where": first["where"] if first["source"] == "ours" else f"arXiv 2512.06337, {first['where']}",
+                "verdict": first["overall"],
+                "sentence": line(block),
+                "corpora": list(judged["corpus"]),
+            }
+        )
+    return shown
+
+
+def line(block: pd.DataFrame) -> str:
+    """One claim in one line of plain words: what was found on each corpus, the paper's figure, and what matters."""
+    several = len(block) > 1
+    if several and block["reason"].nunique() == 1 and block["estimate"].isna().all():
+        block, several = block.iloc[:1], False
+    sentences = [_found(row, several) for _, row in block.iterrows()]
+    first = block.iloc[0]
+    if (block["verdict"] == Verdict.NOT_APPLICABLE).all():
+        return " ".join(sentences)
+    if not pd.isna(first["paper"]):
+        excluded = ((block["paper"] < block["low"]) | (block["paper"] > block["high"])).all()
+        beyond = ", which these intervals exclude" if several else ", which this interval excludes"
+        sentences.append(f"The paper has {amount(first['paper'], first['unit'])}{beyond if excluded else ''}.")
+    if first["smallest"] > (first["unit"] == "factor"):
+        least = first["smallest"] if first["unit"] == "factor" or first["direction"] == "higher" else -first["smallest"]
+        least = 1 / least if first["unit"] == "factor" and first["direction"] == "lower" else least
+        sentences.append(f"From {amount(least, first['unit'])} on it would matter.")
+    return " ".join(sentences)
+
+
+def claims_table(frame: pd.DataFrame) -> Display:
+    """The verdicts as a table, the base corpora beside each other."""
+    corpora = list(dict.fromkeys(frame["corpus"]))
+    header = ("claim", "verdict", *corpora, "paper", "smallest that matters")
+    rows = []
+    for _, block in frame.groupby("claim", sort=False):
+        first, by_corpus = block.iloc[0], block.set_index("corpus")
+        cells = (_cell(by_corpus.loc[corpus]) for corpus in corpora)
+        paper = "" if pd.isna(first["paper"]) else amount(first["paper"], first["unit"])
+        smallest = amount(first["smallest"], first["unit"]).removeprefix("+")
+        rows.append((Cell(first["label"]), Cell(first["overall"]), *cells, Cell(paper), Cell(smallest)))
+    notes = (
+        "Arm minus rival. Intervals are widened so that those of all claims on a corpus hold together in 95 of 100 "
+        "such experiments.",
+    )
+    return Display("Claims and verdicts", header, tuple(rows), notes, names=2)
+
+
+def amount(value: float, unit: Unit) -> str:
+    """An effect in words: points of accuracy, a ratio, spikes, or a plain number."""
+    match unit:
+        case "points":
+            return f"{signed(value)} points"
+        case "factor":
+            return f"×{value:.2f}"
+        case "spikes":
+            return f"{_plain(value, 1)} spikes in 100 steps"
+        case _:
+            return _plain(value, 2)
+
+
+def _found(row: Any, several: bool) -> str:
+    start = f"On {row['corpus']}: " if several else ""
+    if pd.isna(row["estimate"]):
+        reason = _text(row["reason"])
+        return f"{start}{reason}." if several else f"{reason[:1].upper()}{reason[1:]}."
+    reason = f", {row['verdict']}" if several else ""
+    reason += f": {row['reason']}" if _text(row["reason"]) else ""
+    consumed = ""
+    if not pd.isna(row["compute_ratio"]):
+        consumed = (
+            f" Per run it took {row['compute_ratio']:.2f} times the compute, {row['samples_ratio']:.2f} times the "
+            f"samples and {row['optimiser_steps_ratio']:.2f} times the optimiser steps."
+        )
+    return f"{start}{_interval(row)} over {row['seeds']} seeds{reason}.{consumed}"
+
+
+def _interval(row: Any) -> str:
+    ends = [amount(row[end], row["unit"]).split(" ")[0] for end in ("low", "high")]
+    return f"{amount(row['estimate'], row['unit'])} (interval {ends[0]} to {ends[1]})"
+
+
+def _cell(row: Any) -> Cell:
+    if pd.isna(row["estimate"]):
+        return Cell(row["verdict"])
+    ends = [amount(row[end], row["unit"]).split(" ")[0] for end in ("low", "high")]
+    return Cell(f"{amount(row['estimate'], row['unit'])} {row['verdict']}", f"[{ends[0]}, {ends[1]}]")
+
+
+def _natural(value: float, unit: Unit) -> float:
+    return float(np.exp(value)) if unit == "factor" else value
+
+
+def _plain(value: float, decimals: int) -> str:
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
