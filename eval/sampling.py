@@ -51,7 +51,7 @@ def evaluate(
         "limited": _limited(problems),
         **provenance.card(policy.device),
     }
-    partial = _Partial(state, sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest())
+    partial = Partial(state, sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest())
     batches = _batches(rows, spec)
     engine = TorchEngine(policy, spec.rollout_rows, should_stop)
     with (
@@ -134,7 +134,7 @@ def _limited(problems: Path) -> dict[str, list[int]]:
     return {name: rows for name, rows in json.loads(about.read_text())["families"].items() if rows[0] < rows[1]}
 
 
-class _Partial:
+class Partial:
     """Finished batches on disk: a file of records, and after each batch a line that says how long the file is."""
 
     def __init__(self, folder: Path, identity: str) -> None:

@@ -227,9 +227,13 @@ def test_masked_group_gives_no_loss_but_keeps_its_place_in_the_denominator() -> 
     assert value(both) == pytest.approx(value(kept) / 2, rel=1e-12)
 
 
-GROUP_A = {"correct": [1, 1, 1, 0, 0, 0, 0, 1], "score": [8, 6, 9, 5, 2, 4, 1, 10], "anchor": [False] * 7 + [True]}
-GROUP_G = {"correct": [0] * 7 + [1], "score": [6, 3, 5, 2, 1, 3, 4, 8], "anchor": [False] * 7 + [True]}
-DELTA_SWEEP = {
+GROUP_A: dict[str, Any] = {
+    "correct": [1, 1, 1, 0, 0, 0, 0, 1],
+    "score": [8, 6, 9, 5, 2, 4, 1, 10],
+    "anchor": [False] * 7 + [True],
+}
+GROUP_G: dict[str, Any] = {"correct": [0] * 7 + [1], "score": [6, 3, 5, 2, 1, 3, 4, 8], "anchor": [False] * 7 + [True]}
+DELTA_SWEEP: dict[float, list[int]] = {
     -1.0: [1, 1, 1, 1, 1, 1, 1, 1],
     0.0: [1, 1, 1, 1, 1, 1, 1, 1],
     1.0: [1, 1, 1, 1, 1, 1, 1, 1],

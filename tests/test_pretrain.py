@@ -87,7 +87,7 @@ def test_state_of_another_base_is_not_used(base: Path, tmp_path: Path, capsys: p
 def test_loss_falls() -> None:
     spec = SPEC.model_copy(update={"steps": 60})
     reading = Reading(spec, 0, PROBLEMS, build_tokenizer())
-    model = build_model(spec, reading.tokenizer)
+    model = build_model(spec, 0, reading.tokenizer)
     optimizers = build_optimizers(model, spec)
     losses = [
         train_step(model, optimizers, reading.batch(step), learning_rate(step, spec.steps))

@@ -78,7 +78,7 @@ class Workspace:
 
 def _subject(verb: str, options: dict[str, str]) -> list[str]:
     """The arm and seed that a call is about, where there are any."""
-    found = re.search(r"(?:bases|(?:runs|samples)/\w+)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
+    found = re.search(r"(?:bases|(?:runs|samples|conflict)/\w+)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
     return [part for part in found.groups() if part] if found else []
 
 
@@ -158,7 +158,9 @@ def test_jobs_speak_the_language_of_the_command_line(workspace: Workspace) -> No
     for each in (app, evaluation):
         command = get_command(each)
         known |= getattr(command, "commands", {command.name: command})
-    workspace.run("--configfile", workspace.experiment())
+    settings = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())
+    called = workspace.run("--configfile", workspace.experiment(train=settings["train"] | {"snapshots": [0]}))
+    assert {call.split()[0] for call in called} == {call.split()[0] for call in EVERYTHING} | {"conflict"}
     for verb, options in map(json.loads, (workspace.folder / "calls.jsonl").read_text().splitlines()):
         assert verb in known
         parameters = known[verb].params

@@ -59,11 +59,11 @@ def _training(spec: MirrorProblems, folder: Path) -> list[Problem]:
 
 
 def _rows(folder: Path, name: str) -> list[Problem]:
-    path = _file(folder, name)
+    path = find_file(folder, name)
     problems: dict[str, Problem] = {}
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
-            problem = _problem(line, name, f"{path}, line {number}")
+            problem = read_row(line, name, f"{path}, line {number}")
             if problem.id in problems:
                 raise UserError(f"{path}, line {number}: id {problem.id!r} occurs twice; get the file again")
             problems[problem.id] = problem
@@ -72,7 +72,8 @@ def _rows(folder: Path, name: str) -> list[Problem]:
     return list(problems.values())
 
 
-def _file(folder: Path, name: str) -> Path:
+def find_file(folder: Path, name: str) -> Path:
+    """Find ``name.jsonl`` or ``name.jsonl.gz``. Raises :class:`UserError`, with the nearest name, if there is none."""
     for suffix in _SUFFIXES:
         if (path := folder / f"{name}{suffix}").is_file():
             return path
@@ -80,7 +81,8 @@ def _file(folder: Path, name: str) -> Path:
     raise UserError(f"problems: {folder} has no file {name}.jsonl or {name}.jsonl.gz{nearest(name, known)}")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file of rows, unpacked where it is packed. Raises :class:`UserError` where it cannot be read."""
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
@@ -88,14 +90,15 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error}); get the file again") from None
 
 
-def _problem(line: str, family: str, where: str) -> Problem:
+def read_row(line: str, family: str, where: str) -> Problem:
+    """Turn a line of the mirror into a problem. Raises :class:`UserError` that begins with ``where``."""
     try:
         row: dict[str, Any] = json.loads(line)
         choices = tuple(str(choice) for choice in row["choices"]) if row.get("choices") else None
         problem = Problem(
             id=row["id"],
             family=family,
-            prompt=_with_choices(row["problem"], choices),
+            prompt=with_choices(row["problem"], choices),
             answer=row["answer"],
             solution=row.get("solution") or None,
             level=_level(row.get("level")),
@@ -111,7 +114,8 @@ def _problem(line: str, family: str, where: str) -> Problem:
     return problem
 
 
-def _with_choices(question: str, choices: tuple[str, ...] | None) -> str:
+def with_choices(question: str, choices: tuple[str, ...] | None) -> str:
+    """Put the options, lettered, below the question."""
     options = [f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(choices or ())]
     return "\n".join([question, *options])
 

@@ -17,7 +17,9 @@ _ACCURACY = ("difference", "order", "best")
 
 
 def draw_claims(frame: pd.DataFrame, out: Path) -> None:
-    """Write ``claims.svg`` and ``claims.png`` to a folder."""
+    """Write ``claims.svg`` and ``claims.png`` to a folder, unless no claim on accuracy applies."""
+    if not (frame["statistic"].isin(_ACCURACY) & frame["estimate"].notna()).any():
+        return
     with mpl.rc_context(STYLE):
         write_figure(claims_figure(frame), out / "claims")
 

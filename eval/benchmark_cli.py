@@ -1,0 +1,196 @@
+"""Verbs of the command line for benchmarks: run them, check their rows, grade answers, look for contamination."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from eval.benchmarks import Form
+
+app = typer.Typer()
+
+Source = Annotated[str | None, typer.Option(help="mirror or hub; mirror where DAGRPO_MIRROR is set if left out.")]
+Names = Annotated[str, typer.Option(help="Benchmarks by name, or nine, math, ood, all; separated by commas.")]
+
+
+@app.command()
+def benchmark(
+    models: Annotated[list[str], typer.Argument(help="Checkpoints: folders or hub names; NAME=CHECKPOINT names one.")],
+    out: Annotated[Path, typer.Option(help="Folder of samples and scores.")],
+    tasks: Names = "nine",
+    prompt: Annotated[str, typer.Option(help="think, chat, qwen or plain: how the model wants to be asked.")] = "chat",
+    k: Annotated[list[str] | None, typer.Option(help="Samples a question: N for all, or BENCHMARK=N.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.6,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Budget of a response (tokens).")] = 8192,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first questions of each; marked everywhere.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows decoded together; does not change a sample.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    source: Source = None,
+    judge: Annotated[str, typer.Option(help="Whose word is the verdict: math_verify or sympy.")] = "math_verify",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that judge answers.")] = 1,
+) -> None:
+    """Run benchmarks over checkpoints by our engine; prints the table, keeps every sample."""
+    needs_lm_eval()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars; ours tell the time left of each benchmark
+    from dagrpo.signals import stop_flag
+    from eval.lm_run import Settings, as_text, run
+
+    chosen = choose(tasks)
+    settings = Settings(
+        benchmarks=chosen,
+        prompt=prompt,
+        samples=read_samples(k or [], chosen),
+        temperature=temperature,
+        max_tokens=max_tokens,
+        limit=limit,
+        rows=rows,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        source=source,
+        judge=judge,
+        workers=workers,
+    )
+    with stop_flag() as should_stop:
+        print(as_text(run(read_models(models), settings, out, should_stop)))
+
+
+@app.command("check-benchmarks")
+def check_benchmarks(
+    tasks: Names = "all",
+    source: Source = None,
+    write: Annotated[bool, typer.Option("--write", help="Put what is found into the lock.")] = False,
+) -> None:
+    """Compare the benchmarks' rows with the lock."""
+    from dagrpo.errors import UserError
+    from eval.benchmarks import check
+
+    found = check(choose(tasks), read_source(source), write=write)
+    for row in found:
+        state = "as locked" if row["as_locked"] else "written" if write else "DIFFERS"
+        print(f"{row['benchmark']:16} {row['form']:7} {row['rows']:6} rows  {row['sha256'][:12]}  {state}")
+    if not write and not all(row["as_locked"] for row in found):
+        raise UserError("check-benchmarks: some sets are not those of the lock; get those, or run this with --write")
+
+
+@app.command()
+def grade(
+    file: Annotated[
+        Path, typer.Argument(help='JSON Lines: {"gold": ..., "response": ...} or {"gold": ..., "answer": ...}.')
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where the rows go; FILE.graded.jsonl if left out.")] = None,
+    judge: Annotated[str, typer.Option(help="Whose word is the verdict: math_verify or sympy.")] = "math_verify",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that judge answers; does not change a verdict.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Wall-clock limit of one verdict.")] = 2.0,
+    batch: Annotated[int, typer.Option(min=1, help="Rows judged together; 1 times each row by itself.")] = 256,
+) -> None:
+    """Grade rows of a file, and write them back with verdict, extracted answer, judges and seconds."""
+    import time
+
+    from dagrpo.config import Verifier, parse
+    from dagrpo.signals import stop_flag
+    from eval.grade import grade_file
+
+    spec = parse(Verifier, {"judge": judge, "workers": workers, "seconds": seconds}, "grade")
+    target = out or file.with_name(f"{file.stem}.graded.jsonl")
+    started = time.perf_counter()
+    with stop_flag() as should_stop:
+        counts = grade_file(file, target, spec, batch, should_stop)
+    passed, apart = time.perf_counter() - started, counts.pop("disagreement", 0)
+    total = counts.total()
+    print(f"{total} rows in {passed:.1f} s -> {target}")
+    print(", ".join(f"{verdict} {count}" for verdict, count in counts.most_common()))
+    print(f"the judges disagree on {apart} ({apart / total:.1%})")
+
+
+@app.command()
+def contamination(
+    train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
+    out: Annotated[Path, typer.Option(help="The pairs, as CSV.")],
+    tasks: Names = "nine",
+    ngram: Annotated[int, typer.Option(min=1, help="Words of an n-gram.")] = 8,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least containment that counts.")] = 0.8,
+    clean: Annotated[Path | None, typer.Option(help="Where the training problems go that are in no pair.")] = None,
+    source: Source = None,
+) -> None:
+    """Compare training questions with the benchmarks', and list those that occur in both."""
+    from dagrpo.checkpoints import write_atomically
+    from dagrpo.problems.store import read_problems, write_problems
+    from eval.benchmarks import load
+    from eval.contamination import overlaps, summary, without
+
+    training = read_problems(train)
+    questions = [problem for name in choose(tasks) for problem in load(name, read_source(source)).problems]
+    pairs = overlaps(training, questions, ngram, threshold)
+    write_atomically(out, pairs.to_csv(index=False).encode())
+    print(summary(pairs, questions).to_markdown(index=False, floatfmt=".4f"))
+    kept = without(training, pairs)
+    print(f"\n{len(training) - len(kept)} of {len(training)} training rows; the pairs: {out}")
+    if clean is not None:
+        write_problems(clean, kept)
+        print(f"the other {len(kept)} rows: {clean}")
+
+
+def choose(words: str) -> tuple[str, ...]:
+    """Turn names and groups of benchmarks into names, in table order. Raises ``UserError``."""
+    from eval.benchmarks import BENCHMARKS, find
+
+    groups = {"nine": ("math", "ood"), "math": ("math",), "ood": ("ood",), "all": ("math", "ood", "extra")}
+    chosen: set[str] = set()
+    for word in filter(None, words.replace(" ", "").split(",")):
+        name = word.removeprefix("dagrpo_")
+        members = [one.name for one in BENCHMARKS.values() if one.domain in groups.get(name, ())]
+        chosen |= set(members) if name in groups else {find(name).name}
+    return tuple(name for name in BENCHMARKS if name in chosen)
+
+
+def read_models(words: list[str]) -> dict[str, str]:
+    """Turn ``NAME=CHECKPOINT`` or ``CHECKPOINT`` into name -> checkpoint. Raises ``UserError``."""
+    from dagrpo.errors import UserError
+
+    models: dict[str, str] = {}
+    for word in words:
+        name, equals, place = word.partition("=")
+        name, place = (name, place) if equals else (Path(word).name, word)
+        if name in models or not name or "/" in name:
+            raise UserError(f"benchmark: {name!r} names two checkpoints, or none; give each a name: NAME={place}")
+        models[name] = place
+    return models
+
+
+def read_samples(words: list[str], benchmarks: tuple[str, ...]) -> dict[str, int]:
+    """Turn ``N`` and ``BENCHMARK=N`` into k by benchmark. Raises ``UserError``."""
+    from dagrpo.errors import UserError
+
+    samples: dict[str, int] = {}
+    for word in words:
+        name, equals, number = word.rpartition("=")
+        if not number.isdigit() or int(number) < 1:
+            raise UserError(f"k: {word!r} is neither N nor BENCHMARK=N; give a whole number from 1 on")
+        samples.update({choose(name)[0]: int(number)} if equals else dict.fromkeys(benchmarks, int(number)))
+    return samples
+
+
+def read_source(word: str | None) -> "Form | None":
+    """Check where rows are from. Raises ``UserError``."""
+    from dagrpo.errors import UserError
+
+    if word not in (None, "mirror", "hub"):
+        raise UserError(f"source: must be mirror or hub, found {word!r}")
+    return word  # type: ignore[return-value]
+
+
+def needs_lm_eval() -> None:
+    """Refuse to go on without lm-eval. Raises ``UserError``."""
+    from importlib.util import find_spec
+
+    from dagrpo.errors import UserError
+
+    if find_spec("lm_eval") is None:
+        raise UserError("benchmark: lm-eval is not installed; run: pip install -c constraints.txt -e '.[lm-eval]'")

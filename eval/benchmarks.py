@@ -1,0 +1,253 @@
+"""The benchmarks: where their rows come from, and a lock that says which rows they are.
+
+A set has two forms. *Mirror*: a file in ``benchmarks/`` of a local folder (one JSON object a line; ``.gz`` or not).
+*Hub*: a file of a pinned revision. ``tasks/lock.json`` holds the rows and sha256 of both (in the mirror of the text,
+whether compressed or not; at the hub of the file), and whoever reads a set compares.
+"""
+
+import csv
+import gzip
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from dagrpo import seeds
+from dagrpo.checkpoints import write_atomically
+from dagrpo.config import nearest
+from dagrpo.errors import UserError
+from dagrpo.problems import mirror as mirrors
+from dagrpo.records import Problem
+from dagrpo.verify.extract import LETTERS, last_box
+
+TASKS = Path(__file__).with_name("tasks")
+"""The lm-eval tasks, one YAML file a benchmark."""
+
+LOCK = TASKS / "lock.json"
+
+Form = Literal["mirror", "hub"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One benchmark; its name is that of the mirror's file and of the family of its problems.
+
+    ``samples`` is k of avg@k in the papers. ``convert`` turns a row of the hub into one of the mirror. ``no_figure``
+    names problems that speak of a figure which no copy of the set has.
+    """
+
+    name: str
+    title: str
+    domain: Literal["math", "ood", "extra"]
+    samples: int
+    convert: Callable[[Row], Row]
+    no_figure: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """Name of the lm-eval task."""
+        return f"dagrpo_{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Problems of one benchmark, and where they are from: form, place, rows and sha256."""
+
+    problems: list[Problem]
+    source: dict[str, Any]
+
+
+def _aime2024(row: Row) -> Row:
+    return {"id": f"aime2024-{row['id']}", "problem": row["problem"], "answer": str(row["answer"])}
+
+
+def _aime2025(row: Row) -> Row:
+    return {"id": f"aime2025-{row['id']}", "problem": row["problem"], "answer": str(row["answer"])}
+
+
+def _amc(row: Row) -> Row:
+    return {"id": f"amc-{row['id']}", "problem": row["problem"], "answer": str(row["answer"])}
+
+
+def _math500(row: Row) -> Row:
+    return {"id": row["unique_id"], "problem": row["problem"], "answer": row["answer"], "level": row["level"]}
+
+
+def _minerva(row: Row) -> Row:
+    return {"id": f"minerva-{row['idx']:03}", "problem": row["problem"], "answer": last_box(row["solution"])}
+
+
+def _olympiad(row: Row) -> Row:
+    question = "\n".join(filter(None, (row["context"], row["question"])))
+    return {"id": f"olympiadbench-{row['id']}", "problem": question, "answer": row["final_answer"][0]}
+
+
+def _arc(row: Row) -> Row:
+    letter = LETTERS[list(row["choices"]["label"]).index(row["answerKey"])]
+    choices = [text.strip() for text in row["choices"]["text"]]
+    return {"id": row["id"], "problem": row["question"].strip(), "answer": letter, "choices": choices}
+
+
+def _gpqa(row: Row) -> Row:
+    """The right option comes first in the source, so options are shuffled, by a seed of the question."""
+    names = ["Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3))]
+    question, options = row["Question"].strip(), [row[name].strip() for name in names]
+    order = seeds.permutation(len(options), "choices", question).tolist()
+    choices = [options[place] for place in order]
+    return {"id": row["Record ID"], "problem": question, "answer": LETTERS[order.index(0)], "choices": choices}
+
+
+def _mmlu_pro(row: Row) -> Row:
+    choices = list(row["options"])
+    return {
+        "id": f"mmlu-pro-{row['question_id']}", "problem": row["question"], "answer": row["answer"], "choices": choices
+    }  # fmt: skip
+
+
+def _gsm8k(row: Row) -> Row:
+    name = f"gsm8k-{sha256(row['question'].encode()).hexdigest()[:12]}"
+    return {"id": name, "problem": row["question"], "answer": row["answer"].rpartition("####")[2].strip()}
+
+
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("aime2024", "AIME 2024", "math", 32, _aime2024),
+        Benchmark("aime2025", "AIME 2025", "math", 32, _aime2025, no_figure=("ii-3", "ii-5", "ii-6")),
+        Benchmark("amc_val83", "AMC", "math", 32, _amc),
+        Benchmark("math500", "MATH-500", "math", 1, _math500),
+        Benchmark("minerva_math", "Minerva", "math", 1, _minerva),
+        Benchmark("olympiadbench", "OlympiadBench", "math", 1, _olympiad),
+        Benchmark("arc_challenge", "ARC-Challenge", "ood", 1, _arc),
+        Benchmark("gpqa_diamond", "GPQA-diamond", "ood", 1, _gpqa),
+        Benchmark("mmlu_pro", "MMLU-Pro", "ood", 1, _mmlu_pro),
+        Benchmark("gsm8k_test", "GSM8K", "extra", 1, _gsm8k),
+    )
+}  # fmt: skip
+
+
+def load(name: str, form: Form | None = None, mirror: Path | None = None) -> Loaded:
+    """Read a benchmark and hold it against the lock.
+
+    Args:
+        form: mirror where left out and ``mirror`` or DAGRPO_MIRROR is set, else hub.
+        mirror: the folder that holds ``benchmarks/``; DAGRPO_MIRROR where left out.
+
+    Raises:
+        UserError: an unknown name, a file that cannot be read, or rows that are not those of the lock.
+    """
+    benchmark = find(name)
+    form, folder = _where(form, mirror)
+    lock = read_lock()[name][form]
+    place, data = _mirror_file(folder, name) if folder is not None else _hub_file(lock)
+    digest = sha256(data).hexdigest()
+    rows = _rows(data, place)
+    _compare(place, lock, len(rows), digest)
+    if form == "hub":
+        rows = [benchmark.convert(row) for row in rows]
+    problems = [
+        mirrors.read_row(json.dumps(row), name, f"{place}, row {number}") for number, row in enumerate(rows, start=1)
+    ]
+    return Loaded(problems, {"form": form, "place": place, "rows": len(rows), "sha256": digest})
+
+
+def find(name: str) -> Benchmark:
+    """Find a benchmark by its name. Raises ``UserError``."""
+    if name not in BENCHMARKS:
+        raise UserError(f"benchmarks: there is no {name!r}{nearest(name, list(BENCHMARKS))}")
+    return BENCHMARKS[name]
+
+
+def read_lock() -> dict[str, dict[str, dict[str, Any]]]:
+    """What the sets must be: benchmark -> form -> rows, sha256 (null where it is not known yet) and place."""
+    lock: dict[str, dict[str, dict[str, Any]]] = json.loads(LOCK.read_text())
+    return lock
+
+
+def check(
+    names: Sequence[str], form: Form | None = None, mirror: Path | None = None, write: bool = False
+) -> list[dict[str, Any]]:
+    """Compare sets with the lock, one row a set; ``write`` puts what is found into the lock instead.
+
+    Raises:
+        UserError: like :func:`load`, but for a set that differs, of which the row says so.
+    """
+    form, folder = _where(form, mirror)
+    lock = read_lock()
+    found = []
+    for name in names:
+        entry = lock[find(name).name][form]
+        place, data = _mirror_file(folder, name) if folder is not None else _hub_file(entry)
+        now = {"rows": len(_rows(data, place)), "sha256": sha256(data).hexdigest()}
+        same = now == {key: entry[key] for key in now}
+        found.append({"benchmark": name, "form": form, **now, "as_locked": same, "place": place})
+        entry.update(now)
+    if write:
+        write_atomically(LOCK, (json.dumps(lock, indent=1) + "\n").encode())
+    return found
+
+
+def _where(form: Form | None, mirror: Path | None) -> tuple[Form, Path | None]:
+    named = mirror or os.environ.get(mirrors.ENVIRONMENT)
+    if form == "hub" or (form is None and not named):
+        return "hub", None
+    if not named:
+        raise UserError(f"benchmarks: no mirror is given; set {mirrors.ENVIRONMENT} to a folder that holds benchmarks/")
+    if not (folder := Path(named).expanduser()).is_dir():
+        raise UserError(f"benchmarks: the mirror {folder} is not a folder; correct {mirrors.ENVIRONMENT}")
+    return "mirror", folder
+
+
+def _mirror_file(folder: Path, name: str) -> tuple[str, bytes]:
+    path = mirrors.find_file(folder / "benchmarks", name)
+    return str(path), mirrors.read_text(path).encode()
+
+
+def _hub_file(lock: Row) -> tuple[str, bytes]:
+    """Fetch the file that the lock names: from the Hugging Face hub, or from the address of a pinned commit."""
+    hint = f"check the network, or set {mirrors.ENVIRONMENT} to a folder that holds benchmarks/"
+    try:
+        if "url" in lock:
+            with urlopen(lock["url"], timeout=60) as answer:
+                return lock["url"], answer.read()
+        from huggingface_hub import hf_hub_download
+
+        place = f"{lock['repo']}@{lock['revision'][:12]}/{lock['file']}"
+        path = hf_hub_download(lock["repo"], lock["file"], repo_type="dataset", revision=lock["revision"])
+        return place, Path(path).read_bytes()
+    except (OSError, URLError, ValueError) as error:  # the hub's own errors are OSError or ValueError
+        where = lock.get("url") or lock["repo"]
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"benchmarks: {where} cannot be fetched ({reason}); {hint}") from None
+
+
+def _rows(data: bytes, place: str) -> list[Row]:
+    try:
+        if place.endswith(".parquet"):
+            import pyarrow.parquet
+
+            rows: list[Row] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+            return rows
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+        if place.endswith(".csv"):
+            return list(csv.DictReader(io.StringIO(text)))
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{place}: cannot be read ({error}); get the file again") from None
+
+
+def _compare(place: str, lock: Row, rows: int, digest: str) -> None:
+    if rows == lock["rows"] and lock["sha256"] in (None, digest):
+        return
+    raise UserError(
+        f"{place}: {rows} rows, sha256 {digest[:12]}, but the lock says {lock['rows']} rows, sha256 "
+        f"{str(lock['sha256'])[:12]}: another version of the set; get the locked one, or, if this one is wanted, write "
+        "it into the lock with `dagrpo check-benchmarks --write` and say so beside your numbers"
+    )

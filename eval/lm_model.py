@@ -1,0 +1,202 @@
+"""Our engine as a model of lm-eval, under the name ``dagrpo``."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from dagrpo import provenance
+from dagrpo.errors import UserError
+from dagrpo.policy.checkpoint import fingerprint, load_policy
+from dagrpo.policy.device import resolve_device
+from dagrpo.progress import progress
+from dagrpo.rollout.engine import Request, Sampling
+from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.signals import ShouldStop, never
+from eval.lm_task import Response
+from eval.sampling import Partial
+
+
+@register_model("dagrpo")
+class DagrpoLM(LM):
+    """Samples from a checkpoint: a sample depends on the seed, its question and its number, and on nothing else.
+
+    Args:
+        pretrained: folder of a checkpoint, or a name on the Hugging Face hub.
+        revision: commit of the hub's repository.
+        batch_size: rows decoded together; does not change a sample.
+        seed: of every draw.
+        state: where finished batches are kept, so that a killed run loses at most one; nowhere if left out.
+        should_stop: looked at between decoding steps.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | Path,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        batch_size: int | str = 64,
+        max_batch_size: int | None = None,
+        seed: int = 0,
+        state: str | Path | None = None,
+        should_stop: ShouldStop = never,
+    ) -> None:
+        super().__init__()
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise UserError(f"dtype: torch has none named {dtype!r}; use float32 or bfloat16")
+        folder = Path(pretrained)
+        where = resolve_device("cpu" if device == "cpu" else "cuda" if str(device).startswith("cuda") else "auto")
+        self.policy = load_policy(
+            folder if folder.is_dir() else str(pretrained), where, getattr(torch, dtype), revision
+        )
+        self.name, self.seed, self.should_stop = str(pretrained), seed, should_stop
+        self.rows = int(batch_size)
+        self.fingerprint = fingerprint(self.policy.model)
+        self.state = None if state is None else Path(state)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer."""
+        return self.policy.tokenizer
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval calls the tokenizer."""
+        return self.name.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The chat template, for lm-eval's records."""
+        return self.tokenizer.chat_template if chat_template else None
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Write messages as a prompt. Raises ``UserError`` where the tokenizer has no chat template."""
+        if not self.tokenizer.chat_template:
+            raise UserError(f"{self.name}: the tokenizer has no chat template; choose the prompt plain or qwen")
+        text: str = self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        return text
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes into its results about the model."""
+        return {"model_fingerprint": self.fingerprint, **provenance.card(self.policy.device)}
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Sample responses, benchmark by benchmark, in the order of ``requests``.
+
+        The same instance, asked for again, is the next sample of its question.
+
+        Raises:
+            UserError: settings that the engine does not offer, or a prompt without room for the response.
+            Interrupted: a stop was asked for; finished batches are kept.
+        """
+        responses: dict[int, str] = {}
+        for task in dict.fromkeys(request.task_name for request in requests):
+            places = [place for place, request in enumerate(requests) if request.task_name == task]
+            answers = self._task(str(task), [requests[place] for place in places], disable_tqdm)
+            responses.update(zip(places, answers, strict=True))
+        return [responses[place] for place in range(len(requests))]
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        raise UserError("model dagrpo samples only; for a task that needs log-likelihoods use lm-eval's model hf")
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        raise UserError("model dagrpo samples only; for a task that needs log-likelihoods use lm-eval's model hf")
+
+    def _task(self, task: str, instances: Sequence[Instance], quiet: bool) -> list[str]:
+        settings = normalize_gen_kwargs(instances[0].args[1])
+        sampling = _sampling(settings, self.seed)
+        requests = self._requests(instances)
+        if not all(instance.args[1] == instances[0].args[1] for instance in instances):
+            raise UserError(f"{task}: its questions ask for different generation settings; give them one")
+        self._check_room(task, requests, sampling.max_new_tokens)
+        batches = _batches(requests, self.rows)
+        engine = TorchEngine(self.policy, self.rows, self.should_stop)
+        partial = None if self.state is None else Partial(self.state / task, self._identity(requests, sampling))
+        rows: list[dict[str, Any]] = []
+        if partial is not None:
+            rows = [json.loads(line) for line in partial.content().decode().splitlines()]
+        with progress(task.removeprefix("dagrpo_"), len(instances)) as report:
+            report(len(rows))
+            for batch in batches[0 if partial is None else partial.batches :]:
+                rollouts = [rollout for group in engine.sample(batch, sampling) for rollout in group]
+                new = [{"text": row.text, "tokens": len(row.tokens), "finish": row.finish} for row in rollouts]
+                if partial is not None:
+                    partial.append(new)
+                rows += new
+                report(len(rows))
+        return [_cut(Response.of(row["text"], row["tokens"], row["finish"]), settings["until"]) for row in rows]
+
+    def _requests(self, instances: Sequence[Instance]) -> list[Request]:
+        """One request a question; the samples of a question follow each other in what lm-eval asks for."""
+        requests: list[Request] = []
+        last: Instance | None = None
+        for instance in instances:
+            if instance is last:
+                before = requests[-1]
+                requests[-1] = Request(before.problem_id, before.prompt_tokens, before.samples + 1)
+                continue
+            last = instance
+            name = instance.doc.get("id", instance.doc_id) if isinstance(instance.doc, dict) else instance.doc_id
+            requests.append(Request(str(name), self._encode(instance.args[0]), 1))
+        return requests
+
+    def _encode(self, prompt: str) -> tuple[int, ...]:
+        """As lm-eval's own model does: a prompt that begins with the begin token gets no second one."""
+        begin = self.tokenizer.bos_token
+        return tuple(self.tokenizer.encode(prompt, add_special_tokens=not (begin and prompt.startswith(begin))))
+
+    def _check_room(self, task: str, requests: Sequence[Request], budget: int) -> None:
+        window = getattr(self.policy.model.config.get_text_config(), "max_position_embeddings", None)
+        longest = max(len(request.prompt_tokens) for request in requests)
+        if window is not None and longest + budget > window:
+            raise UserError(
+                f"{task}: prompts of up to {longest} tokens and responses of up to {budget} exceed the model's "
+                f"{window}; lower the budget to {window - longest}"
+            )
+
+    def _identity(self, requests: Sequence[Request], sampling: Sampling) -> str:
+        asked = [(request.problem_id, request.prompt_tokens, request.samples) for request in requests]
+        card = provenance.card(self.policy.device)
+        what = [self.fingerprint, self.rows, repr(sampling), asked, card]
+        return sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def forget(self) -> None:
+        """Delete the kept batches: what they were for is written."""
+        if self.state is not None:
+            shutil.rmtree(self.state, ignore_errors=True)
+
+
+def _sampling(settings: dict[str, Any], seed: int) -> Sampling:
+    if settings.get("top_p", 1.0) != 1.0 or settings.get("top_k") not in (None, 0, -1):
+        raise UserError("model dagrpo samples from the whole distribution; set top_p to 1.0 and top_k to 0")
+    temperature = float(settings["temperature"]) if settings.get("do_sample") else 0.0
+    # The purpose that ordinary evaluation has: the same seed and prompt give the same samples.
+    return Sampling(temperature, int(settings["max_gen_toks"]), seed, "evaluate")
+
+
+def _batches(requests: Sequence[Request], rows: int) -> list[list[Request]]:
+    batches: list[list[Request]] = [[]]
+    for request in requests:
+        if batches[-1] and sum(asked.samples for asked in batches[-1]) + request.samples > rows:
+            batches.append([])
+        batches[-1].append(request)
+    return batches
+
+
+def _cut(response: Response, until: Sequence[str]) -> Response:
+    """End a response in front of the first of some texts."""
+    places = [response.find(text) for text in until if text and text in response]
+    return Response.of(response[: min(places)], response.tokens, "stop") if places else response

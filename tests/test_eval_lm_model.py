@@ -1,0 +1,226 @@
+"""Our engine under lm-eval: the samples of ordinary evaluation, whole after a kill, equal to lm-eval's own model."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from dagrpo.config import EvaluationSpec, PromptSpec, Verifier
+from dagrpo.errors import Interrupted, UserError
+from dagrpo.problems.store import read_problems
+from dagrpo.signals import never
+from eval.benchmarks import BENCHMARKS, TASKS
+from eval.sampling import evaluate, meta_path
+from tests.benchmark_rows import QUESTIONS, write_mirror
+from tests.miniature import stop_after
+
+pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from eval.lm_model import DagrpoLM
+from eval.lm_run import Settings, as_text, run
+from eval.lm_task import Response
+
+SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_gen_toks": 12, "until": []}
+
+
+@pytest.fixture(autouse=True)
+def _no_inventory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare lm-eval the list of all packages that it makes for its results: seconds."""
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)
+
+
+def requests(count: int, repeats: int = 2, task: str = "dagrpo_math500", **changes: Any) -> list[Instance]:
+    """Questions as lm-eval hands them over: each instance as often as it has samples."""
+    settings = {**SAMPLING, **changes}
+    instances = [
+        Instance("generate_until", {"id": f"q{i}"}, (f"<|user|>{i}+1?<|assistant|>", settings), 0, (task, i, repeats))
+        for i in range(count)
+    ]
+    return [instance for instance in instances for _ in range(repeats)]
+
+
+def sample(lm: DagrpoLM, instances: list[Instance]) -> list[Response]:
+    """Responses with what our engine knows of them."""
+    responses = lm.generate_until(instances)
+    assert all(isinstance(response, Response) for response in responses)
+    return cast("list[Response]", responses)
+
+
+def model(base: Path, state: Path | None = None, should_stop: Callable[[], bool] = never, **changes: Any) -> DagrpoLM:
+    return DagrpoLM(base, device="cpu", batch_size=4, state=state, should_stop=should_stop, **changes)
+
+
+def test_samples_are_those_of_ordinary_evaluation(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
+    spec = EvaluationSpec(
+        samples=2, samples_by_family={}, temperature=0.6, max_new_tokens=12, rollout_rows=8, threads=1,
+        prompt=PromptSpec(), verifier=Verifier(kind="exact"), device="cpu",
+    )  # fmt: skip
+    evaluate(spec, base, evaluation_problems, 3, tmp_path / "s.jsonl", tmp_path / "state")
+    records = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    lm = model(base, seed=3)
+    instances = [
+        Instance(
+            "generate_until",
+            {"id": problem.id},
+            (lm.apply_chat_template([{"role": "user", "content": problem.prompt}]), SAMPLING),
+            0,
+            (problem.family, i, 2),
+        )
+        for i, problem in enumerate(read_problems(evaluation_problems))
+    ]
+    responses = sample(lm, [instance for instance in instances for _ in range(2)])
+    assert [str(response) for response in responses] == [record["text"] for record in records]
+    assert [response.finish for response in responses] == [record["finish"] for record in records]
+    assert [response.tokens for response in responses] == [record["tokens"] for record in records]
+
+
+def test_answers_come_back_in_the_order_of_the_requests(base: Path) -> None:
+    one, other = requests(3), requests(2, task="dagrpo_aime2024", max_gen_toks=5)
+    lm = model(base)
+    mixed = [*one[:2], *other[:2], *one[2:], *other[2:]]
+    together = dict(zip(map(id, mixed), zip(mixed, lm.generate_until(mixed), strict=True), strict=True))
+    assert len(together) == 5
+    assert lm.generate_until(mixed) == [
+        *lm.generate_until(one)[:2], *lm.generate_until(other)[:2], *lm.generate_until(one)[2:],
+        *lm.generate_until(other)[2:],
+    ]  # fmt: skip
+
+
+def test_a_stopped_run_loses_at_most_one_batch(base: Path, tmp_path: Path) -> None:
+    whole = sample(model(base), requests(6))
+    stops = 0
+    while True:
+        try:
+            parts = sample(model(base, tmp_path / "state", stop_after(18)), requests(6))
+            break
+        except Interrupted:
+            stops += 1
+            kept = (tmp_path / "state" / "dagrpo_math500" / "records.jsonl").read_text().splitlines()
+            assert len(kept) == 4 * stops
+    assert stops == 2 and parts == whole
+    assert [part.finish for part in parts] == [response.finish for response in whole]
+
+
+def test_batches_of_other_settings_are_not_continued(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        model(base, tmp_path, stop_after(18)).generate_until(requests(6))
+    other = model(base, tmp_path, seed=1).generate_until(requests(6))
+    assert other == model(base, seed=1).generate_until(requests(6)) != model(base).generate_until(requests(6))
+
+
+def test_greedy_samples_are_all_the_same(base: Path) -> None:
+    responses = model(base).generate_until(requests(4, do_sample=False, temperature=0.0))
+    assert responses[::2] == responses[1::2]
+
+
+def test_a_response_ends_in_front_of_a_stop_text(base: Path) -> None:
+    whole = model(base).generate_until(requests(4))
+    place = max(range(8), key=lambda place: len(whole[place]))
+    text = whole[place]
+    cut = sample(model(base), requests(4, until=["", text[3]]))[place]
+    assert cut == text[: text.index(text[3])] and cut.finish == "stop"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [({"top_p": 0.9}, "top_p"), ({"top_k": 20}, "top_k"), ({"max_gen_toks": 510}, "exceed the model's 512")],
+)
+def test_what_the_engine_cannot_do_is_refused(base: Path, changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        model(base).generate_until(requests(1, **changes))
+
+
+def test_log_likelihoods_are_refused(base: Path) -> None:
+    for ask in (model(base).loglikelihood, model(base).loglikelihood_rolling):
+        with pytest.raises(UserError, match="samples only"):
+            ask([])
+    with pytest.raises(UserError, match="dtype"):
+        model(base, dtype="int5")
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(
+        **{
+            "benchmarks": ("aime2024", "math500", "arc_challenge"), "prompt": "chat", "max_tokens": 6, "rows": 8,
+            "samples": {"aime2024": 3}, "device": "cpu", **changes,
+        }
+    )  # fmt: skip
+
+
+def test_a_run_keeps_every_sample_and_marks_its_limit(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mirror(tmp_path / "mirror", monkeypatch)
+    table = run({"one": str(base), "two": str(base)}, settings(limit=2), tmp_path / "out")
+    records = [json.loads(line) for line in (tmp_path / "out" / "one.jsonl").read_text().splitlines()]
+    assert [(r["family"], r["sample"]) for r in records] == [
+        *[("aime2024", i) for _ in range(2) for i in range(3)], ("math500", 0), ("math500", 0),
+        ("arc_challenge", 0), ("arc_challenge", 0),
+    ]  # fmt: skip
+    assert {"text", "tokens", "finish", "verdict", "extracted", "rule", "judges"} <= records[0].keys()
+    meta = json.loads(meta_path(tmp_path / "out" / "one.jsonl").read_text())
+    assert meta["limited"]["math500"] == [2, QUESTIONS] and meta["data"]["math500"]["form"] == "mirror"
+    assert list(table["benchmark"]) == 2 * ["AIME 2024", "MATH-500", "ARC-Challenge", "average, mathematics"]
+    assert list(table["k"])[:4] == ["3", "1", "1", "3/1"]
+    text = (tmp_path / "out" / "scores.md").read_text()
+    assert text == as_text(table) + "\n" and "first 2 of 3" in text and "LIMITED" in text
+    assert not (tmp_path / "out" / "state").exists()
+
+
+def test_what_is_finished_is_not_run_again(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mirror(tmp_path / "mirror", monkeypatch)
+    first = run({"one": str(base)}, settings(), tmp_path / "out")
+    monkeypatch.setattr(DagrpoLM, "generate_until", None)
+    assert run({"one": str(base)}, settings(), tmp_path / "out").equals(first)
+    with pytest.raises(TypeError):
+        run({"one": str(base)}, settings(seed=1), tmp_path / "out")
+
+
+def test_a_killed_run_goes_on(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mirror(tmp_path / "mirror", monkeypatch)
+    run({"one": str(base)}, settings(), tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run({"one": str(base)}, settings(), tmp_path / "parts", stop_after(10))
+    assert (tmp_path / "parts" / "state" / "one").is_dir()
+    run({"one": str(base)}, settings(), tmp_path / "parts")
+    for name in ("one.jsonl", "scores.csv"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_lm_evals_own_model_sees_and_gets_the_same(mirror: Path, tmp_path: Path) -> None:
+    """SmolLM2, greedy, float32: the same prompts, golds, responses and verdicts on the first rows of every set."""
+    from dagrpo.policy.convert import convert_smollm2
+
+    checkpoint = Path(os.environ.get("DAGRPO_SMOLLM2") or tmp_path / "smollm2")
+    if not checkpoint.exists():
+        convert_smollm2(checkpoint)
+
+    def samples(lm: Any) -> dict[str, list[tuple[Any, ...]]]:
+        results = simple_evaluate(
+            model=lm,
+            tasks=[benchmark.task for benchmark in BENCHMARKS.values()],
+            task_manager=TaskManager(
+                include_path=str(TASKS), include_defaults=False, metadata={"k": 1, "pretrained": str(checkpoint)}
+            ),
+            apply_chat_template=True,
+            gen_kwargs={"do_sample": False, "temperature": 0.0, "max_gen_toks": 32},
+            limit=2,
+            bootstrap_iters=0,
+        )
+        return {
+            task: [(row["prompt_hash"], row["target_hash"], row["resps"], row["filtered_resps"]) for row in rows]
+            for task, rows in results["samples"].items()
+        }
+
+    ours = samples(DagrpoLM(checkpoint, device="cpu"))
+    theirs = samples(HFLM(pretrained=str(checkpoint), device="cpu", dtype="float32", batch_size=1))
+    assert ours == theirs and len(ours) == len(BENCHMARKS)
