@@ -34,7 +34,8 @@ tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
 reference: $(STAMP) ## Copy an experiment's small results (no weights, no samples) to results/reference/EXPERIMENT.
 	@test -f "results/$(EXPERIMENT)/report.html" || { echo "run \`make reproduce EXPERIMENT=$(EXPERIMENT)\` first" >&2; exit 1; }
 	@mkdir -p "results/reference/$(EXPERIMENT)"
-	@cd "results/$(EXPERIMENT)" && cp -r tables figures timing specs/report.json "../reference/$(EXPERIMENT)/"
+	@cd "results/$(EXPERIMENT)" && cp -r tables timing specs/report.json "../reference/$(EXPERIMENT)/"
+	@cd "results/$(EXPERIMENT)" && find figures -name '*.png' -exec cp --parents {} "../reference/$(EXPERIMENT)/" ';'
 	@cd "results/$(EXPERIMENT)/runs" && for card in */*/*/run.json; do \
 		printf '{"run": "%s", "card": %s}\n' "$${card%/run.json}" "$$(tr -d '\n' < "$$card")"; \
 	done > "../../reference/$(EXPERIMENT)/runs.jsonl"
