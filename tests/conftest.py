@@ -51,3 +51,11 @@ def problems(problem_folder: Path) -> Path:
 def evaluation_problems(problem_folder: Path) -> Path:
     """Four problems of each family."""
     return problem_folder / "evaluation.jsonl"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base that guesses, right half of the time, and its problem file."""
+    from tests.miniature import guessing_base
+
+    return guessing_base(tmp_path_factory.mktemp("guessing"))

@@ -17,12 +17,7 @@ from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.trainer.loop import train
 from dagrpo.trainer.snapshots import read_groups
-from tests.miniature import guessing_base, spec, stop_after
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return guessing_base(tmp_path_factory.mktemp("guessing"))
+from tests.miniature import spec, stop_after
 
 
 def _job(method: str, options: dict[str, Any] | None = None, **changes: Any) -> TrainSpec:

@@ -15,12 +15,7 @@ from dagrpo.records import Verdict
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest
 from dagrpo.trainer.loop import train
 from tests.judge_server import JudgeServer, Visit, judge_server
-from tests.miniature import guessing_base, spec
-
-
-@pytest.fixture(scope="module")
-def guesses(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return guessing_base(tmp_path_factory.mktemp("guessing"))
+from tests.miniature import spec
 
 
 def job(scorer: Scorer, **changes: object) -> TrainSpec:
@@ -53,7 +48,7 @@ def _distinct(server: JudgeServer) -> int:
 
 @pytest.mark.parametrize("kind", ["step_checker", "embed_sim", "answer_likelihood"])
 def test_only_rows_of_groups_with_both_signs_are_asked_about(
-    guesses: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     steps: list[Sequence[ScoreRequest]] = []
     score = ConfiguredScorer.score
@@ -63,7 +58,7 @@ def test_only_rows_of_groups_with_both_signs_are_asked_about(
         return score(self, requests)
 
     monkeypatch.setattr(ConfiguredScorer, "score", remember)
-    train(job(Scorer(kind=kind)), 0, *guesses, tmp_path / "out", tmp_path / "state")
+    train(job(Scorer(kind=kind)), 0, *made, tmp_path / "out", tmp_path / "state")
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) == len(rows) == 4
     for requests, row in zip(steps, rows, strict=True):
@@ -80,7 +75,7 @@ def test_only_rows_of_groups_with_both_signs_are_asked_about(
 
 
 def test_a_run_whose_judge_fails_stops_sealed_and_goes_on_to_the_same_bits(
-    guesses: tuple[Path, Path], tmp_path: Path
+    made: tuple[Path, Path], tmp_path: Path
 ) -> None:
     fails_from = [10**9]
 
@@ -88,12 +83,12 @@ def test_a_run_whose_judge_fails_stops_sealed_and_goes_on_to_the_same_bits(
         visit.send(503) if visit.number >= fails_from[0] else grade(visit)
 
     with judge_server(play) as server:
-        train(judged(server.url, tmp_path / "a.sqlite"), 0, *guesses, tmp_path / "whole", tmp_path / "whole-state")
+        train(judged(server.url, tmp_path / "a.sqlite"), 0, *made, tmp_path / "whole", tmp_path / "whole-state")
         needed = server.asked
         assert needed == _distinct(server) >= 4
         fails_from[0] = server.asked + needed // 2
         with pytest.raises(UserError, match=r"scores are missing .*HTTP 503.*run this again"):
-            train(judged(server.url, tmp_path / "b.sqlite"), 0, *guesses, tmp_path / "parts", tmp_path / "state")
+            train(judged(server.url, tmp_path / "b.sqlite"), 0, *made, tmp_path / "parts", tmp_path / "state")
         folder = checkpoints.latest(tmp_path / "state")
         assert folder is not None and not (tmp_path / "parts").exists()
         assert 0 < int(folder.name.split("-")[-1]) < 6  # although the next seal was far away
@@ -102,22 +97,22 @@ def test_a_run_whose_judge_fails_stops_sealed_and_goes_on_to_the_same_bits(
         server.visits.clear()
         # Another way to the same judge is no other run.
         other = judged(server.url, tmp_path / "b.sqlite", timeout=30.0, max_calls=500)
-        train(other, 0, *guesses, tmp_path / "parts", tmp_path / "state")
+        train(other, 0, *made, tmp_path / "parts", tmp_path / "state")
         assert server.asked == needed - good
     assert _bits(tmp_path / "parts") == _bits(tmp_path / "whole")
     card = json.loads((tmp_path / "parts" / "run.json").read_text())
     assert card["scorer"]["rubric"] == "holistic.v1" and len(card["scorer"]["rubric_sha256"]) == 64
 
 
-def test_a_repeated_run_asks_nothing(guesses: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_repeated_run_asks_nothing(made: tuple[Path, Path], tmp_path: Path) -> None:
     with judge_server(grade) as server:
         for name in ("first", "second"):
-            train(judged(server.url, tmp_path / "cache"), 0, *guesses, tmp_path / name, tmp_path / f"{name}-state")
+            train(judged(server.url, tmp_path / "cache"), 0, *made, tmp_path / name, tmp_path / f"{name}-state")
         assert server.asked == _distinct(server)
     assert _bits(tmp_path / "first") == _bits(tmp_path / "second")
 
 
-def test_a_stop_during_a_slow_judge_seals(guesses: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_stop_during_a_slow_judge_seals(made: tuple[Path, Path], tmp_path: Path) -> None:
     stop, ready = threading.Event(), threading.Event()
 
     def play(visit: Visit) -> None:
@@ -126,9 +121,7 @@ def test_a_stop_during_a_slow_judge_seals(guesses: tuple[Path, Path], tmp_path: 
 
     with judge_server(play) as server:
         with pytest.raises(Interrupted):
-            train(
-                judged(server.url, tmp_path / "cache"), 0, *guesses, tmp_path / "out", tmp_path / "state", stop.is_set
-            )
+            train(judged(server.url, tmp_path / "cache"), 0, *made, tmp_path / "out", tmp_path / "state", stop.is_set)
         assert not ready.is_set()
         ready.set()
     assert checkpoints.latest(tmp_path / "state") is not None

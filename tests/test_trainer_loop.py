@@ -17,7 +17,7 @@ from dagrpo.problems.store import read_problems, write_problems
 from dagrpo.trainer.collect import problems_of_step
 from dagrpo.trainer.loop import train
 from dagrpo.trainer.optimizer import learning_rate
-from tests.miniature import guessing_base, spec, tiny_base
+from tests.miniature import spec, tiny_base
 
 OF_EVERY_STEP = {"step", "phase", "loss", "grad_norm", "lr", "trained_tokens", "optimiser_steps"}
 OF_RL_STEPS = {
@@ -32,11 +32,6 @@ OF_GATED_STEPS = {
     "mask/empty_groups",
     "mask/one_sided_groups",
 }
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return guessing_base(tmp_path_factory.mktemp("guessing"))
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,7 @@ from safetensors.torch import load_file
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.trainer.loop import train
 from dagrpo.trainer.snapshots import read_groups, snapshot_steps
-from tests.miniature import guessing_base, spec, stop_after
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return guessing_base(tmp_path_factory.mktemp("guessing"))
+from tests.miniature import spec, stop_after
 
 
 @pytest.fixture(scope="module")
