@@ -64,6 +64,7 @@ def test_a_line_of_one_corpus_names_none_and_reports_what_was_consumed(corpora: 
 def test_amounts_are_written_in_the_units_of_a_reader() -> None:
     assert amount(-0.0123, "points") == "−1.2 points"
     assert amount(1.5, "factor") == "×1.50"
+    assert amount(1e60, "factor") == "×1000 or more"
     assert amount(-0.5, "spikes") == "−0.5 spikes in 100 steps"
     assert amount(-0.25, "correlation") == "−0.25"
 

@@ -10,6 +10,7 @@ from eval.claims.schema import Unit
 from eval.claims.verdicts import Judged, Verdict
 from eval.render import Cell, Display, signed
 
+_MOST = 1000
 _RATIOS = ("compute", "samples", "optimiser_steps", "trained_tokens")
 
 
@@ -126,7 +127,8 @@ def amount(value: float, unit: Unit) -> str:
         case "points":
             return f"{signed(value)} points"
         case "factor":
-            return f"×{value:.2f}"
+            # Two seeds leave a ratio open over hundreds of powers of ten: no reader needs their digits.
+            return f"×{value:.2f}" if value < _MOST else f"×{_MOST} or more"
         case "spikes":
             return f"{_plain(value, 1)} spikes in 100 steps"
         case _:
