@@ -141,7 +141,10 @@ def test_an_experiments_files_become_evidence_and_claims(tmp_path: Path) -> None
         corpora={"one": 1.0, "two": 0.5},
     )
     group = {"step": 0, "conflict_before": 0.5, "conflict_after": None, "conflict_random": 0.4}
-    pairs = [{"cosine": -0.5, "score_gap": 2.0, "kept": True}, {"cosine": -0.1, "score_gap": None, "kept": False}]
+    pairs = [
+        {"cosine": -0.5, "score_gap": 2.0, "overlap": 0.5, "kept": True},
+        {"cosine": -0.1, "score_gap": None, "overlap": 0.5, "kept": False},
+    ]
     for seed in (0, 1):
         write_lines(results / f"conflict/one/grpo/seed{seed}.jsonl", [{**group, "pairs": pairs}] * 2)
     runs = open_runs(results)

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from eval import conflict
 from eval.claims.evidence import Evidence
 from eval.claims.schema import Claim, load_claims
 from eval.claims.show import claims_frame, claims_table, parts_frame
 from eval.claims.verdicts import judge
-from eval.records import BASE, Runs, load_cards, load_evaluation, load_metrics, read_lines, scores
+from eval.gradients import measured_files
+from eval.records import Runs, load_cards, load_evaluation, load_metrics, scores
 from eval.render import latex, markdown
 from eval.tables import columns, to_csv
 
@@ -54,14 +55,9 @@ def evidence_of(runs: Runs) -> Evidence:
 
 def read_conflict(runs: Runs) -> pd.DataFrame:
     """Read the measured gradients of an experiment: a row for each positive-negative pair; empty where none are."""
-    rows = []
-    for arm, seeds in runs.seeds.items():
-        for seed in seeds if arm != BASE else ():
-            path = runs.results / "conflict" / runs.base / arm / f"seed{seed}.jsonl"
-            for number, group in enumerate(read_lines(path) if path.exists() else ()):
-                of_group = {"arm": arm, "seed": seed, "step": group["step"], "group": number}
-                of_group |= {name: group[name] for name in ("conflict_before", "conflict_after", "conflict_random")}
-                rows += [
-                    {**of_group, "cosine": pair["cosine"], "score_gap": pair["score_gap"]} for pair in group["pairs"]
-                ]
-    return pd.DataFrame(rows).replace({None: np.nan}) if rows else pd.DataFrame()
+    measured = conflict.read_conflict(measured_files(runs))
+    if measured.pairs.empty:
+        return pd.DataFrame()
+    of_group = measured.groups[["conflict_before", "conflict_after", "conflict_random"]].astype(float)
+    pairs = measured.pairs[["arm", "seed", "step", "group", "cosine", "score_gap"]]
+    return pairs.join(of_group, on="group")
