@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from eval.benchmarks import Form
+    from eval.nine.benchmarks import Form
 
 app = typer.Typer()
 
@@ -39,7 +39,7 @@ def benchmark(
     needs_lm_eval()
     os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars; ours tell the time left of each benchmark
     from dagrpo.signals import stop_flag
-    from eval.lm_run import Settings, as_text, run
+    from eval.nine.lm_run import Settings, as_text, run
 
     chosen = choose(tasks)
     settings = Settings(
@@ -69,7 +69,7 @@ def check_benchmarks(
 ) -> None:
     """Compare the benchmarks' rows with the lock."""
     from dagrpo.errors import UserError
-    from eval.benchmarks import check
+    from eval.nine.benchmarks import check
 
     found = check(choose(tasks), read_source(source), write=write)
     for row in found:
@@ -95,7 +95,7 @@ def grade(
 
     from dagrpo.config import Verifier, parse
     from dagrpo.signals import stop_flag
-    from eval.grade import grade_file
+    from eval.nine.grade import grade_file
 
     spec = parse(Verifier, {"judge": judge, "workers": workers, "seconds": seconds}, "grade")
     target = out or file.with_name(f"{file.stem}.graded.jsonl")
@@ -122,8 +122,8 @@ def contamination(
     """Compare training questions with the benchmarks', and list those that occur in both."""
     from dagrpo.checkpoints import write_atomically
     from dagrpo.problems.store import read_problems, write_problems
-    from eval.benchmarks import load
-    from eval.contamination import overlaps, summary, without
+    from eval.nine.benchmarks import load
+    from eval.nine.contamination import overlaps, summary, without
 
     training = read_problems(train)
     questions = [problem for name in choose(tasks) for problem in load(name, read_source(source)).problems]
@@ -139,7 +139,7 @@ def contamination(
 
 def choose(words: str) -> tuple[str, ...]:
     """Turn names and groups of benchmarks into names, in table order. Raises ``UserError``."""
-    from eval.benchmarks import BENCHMARKS, find
+    from eval.nine.benchmarks import BENCHMARKS, find
 
     groups = {"nine": ("math", "ood"), "math": ("math",), "ood": ("ood",), "all": ("math", "ood", "extra")}
     chosen: set[str] = set()

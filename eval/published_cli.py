@@ -22,8 +22,8 @@ def published(
     ] = None,
 ) -> None:
     """Print the published table with ours beneath it, as Markdown, and write it beside the tables."""
-    from eval.published import disagreements, read_published
-    from eval.published_table import one_page, paper_table, read_ours, show_paper
+    from eval.published.read import disagreements, read_published
+    from eval.published.table import one_page, paper_table, read_ours, show_paper
     from eval.render import latex, markdown
     from eval.tables import to_csv
 

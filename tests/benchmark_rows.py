@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eval import benchmarks
-from eval.benchmarks import BENCHMARKS
+from eval.nine import benchmarks
+from eval.nine.benchmarks import BENCHMARKS
 
 QUESTIONS = 3
 

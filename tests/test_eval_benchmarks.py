@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dagrpo.errors import UserError
-from eval import benchmarks
 from eval.benchmark_cli import choose, read_models, read_samples, read_source
-from eval.benchmarks import BENCHMARKS, check, load
+from eval.nine import benchmarks
+from eval.nine.benchmarks import BENCHMARKS, check, load
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dagrpo.records import Problem
-from eval.contamination import overlaps, summary, without
+from eval.nine.contamination import overlaps, summary, without
 
 LONG = "A train leaves the old station at noon and runs north at forty miles an hour for three hours; how far is it?"
 

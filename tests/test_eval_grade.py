@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from dagrpo.config import Verifier
 from dagrpo.errors import Interrupted, UserError
 from eval.benchmark_cli import app
-from eval.grade import grade_file
+from eval.nine.grade import grade_file
 from tests.miniature import stop_after
 
 ROWS: list[dict[str, Any]] = [

@@ -12,7 +12,7 @@ from dagrpo.config import EvaluationSpec, PromptSpec, Verifier
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.problems.store import read_problems
 from dagrpo.signals import never
-from eval.benchmarks import BENCHMARKS, TASKS
+from eval.nine.benchmarks import BENCHMARKS, TASKS
 from eval.sampling import evaluate, meta_path
 from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import stop_after
@@ -24,9 +24,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from eval.lm_model import DagrpoLM
-from eval.lm_run import Settings, as_text, run
-from eval.lm_task import Response
+from eval.nine.lm_model import DagrpoLM
+from eval.nine.lm_run import Settings, as_text, run
+from eval.nine.lm_task import Response
 
 SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_gen_toks": 12, "until": []}
 

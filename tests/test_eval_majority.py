@@ -7,7 +7,7 @@ import pytest
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.records import Problem
 from dagrpo.verify import Verifier, make_verifier
-from eval.majority import majority
+from eval.nine.majority import majority
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dagrpo.errors import UserError
 from eval.display import INSIDE, OUTSIDE
-from eval.published import (
+from eval.published.read import (
     AVERAGED,
     CERTAINTIES,
     COLUMNS,
@@ -21,8 +21,8 @@ from eval.published import (
     disagreements,
     read_published,
 )
+from eval.published.table import paper_table, show_paper
 from eval.published_cli import app
-from eval.published_table import paper_table, show_paper
 from eval.render import latex, markdown
 
 FILE = Path(__file__).parent.parent / "results" / "published.csv"

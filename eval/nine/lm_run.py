@@ -18,9 +18,9 @@ from dagrpo import provenance, seeds
 from dagrpo.checkpoints import write_atomically
 from dagrpo.errors import UserError
 from dagrpo.signals import ShouldStop, never
-from eval.benchmarks import BENCHMARKS, TASKS, Benchmark, find
-from eval.lm_model import DagrpoLM
-from eval.prompts import family_of
+from eval.nine.benchmarks import BENCHMARKS, TASKS, Benchmark, find
+from eval.nine.lm_model import DagrpoLM
+from eval.nine.prompts import family_of
 from eval.sampling import meta_path
 from eval.statistics import Scores, estimate
 

@@ -2,9 +2,9 @@
 
 For the files in ``tasks/``, whichever model of lm-eval runs them. Metadata (``--metadata key=value``) may hold:
 
-``prompt``    family of prompts, see :mod:`eval.prompts`
+``prompt``    family of prompts, see :mod:`eval.nine.prompts`
 ``k``         samples of each question, in place of the task's own number; or these numbers by benchmark
-``source``    ``mirror`` or ``hub``, see :mod:`eval.benchmarks`
+``source``    ``mirror`` or ``hub``, see :mod:`eval.nine.benchmarks`
 ``judge``     the judge whose word is the verdict: ``math_verify`` or ``sympy``
 ``workers``   processes that judge answers
 ``tokenizer`` where that of ``pretrained`` is not the one to count tokens with
@@ -22,9 +22,9 @@ from dagrpo.config import parse
 from dagrpo.errors import UserError
 from dagrpo.records import Finish, Verdict
 from dagrpo.verify import Graded, make_verifier
-from eval.benchmarks import Form, load
-from eval.majority import majority
-from eval.prompts import ask, family_of
+from eval.nine.benchmarks import Form, load
+from eval.nine.majority import majority
+from eval.nine.prompts import ask, family_of
 
 GRADED = "graded"
 """Name of the filter under which lm-eval shows results."""

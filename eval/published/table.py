@@ -9,7 +9,7 @@ import pandas as pd
 from dagrpo.config import nearest
 from dagrpo.errors import UserError
 from eval.display import INSIDE
-from eval.published import AVERAGED, CERTAINTIES, COLUMNS, TITLES, Published
+from eval.published.read import AVERAGED, CERTAINTIES, COLUMNS, TITLES, Published
 from eval.render import Cell, Display, signed
 from eval.tables import read_table
 

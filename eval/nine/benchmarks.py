@@ -26,7 +26,7 @@ from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
 from dagrpo.verify.extract import LETTERS, last_box
 
-TASKS = Path(__file__).with_name("tasks")
+TASKS = Path(__file__).parents[1] / "tasks"
 """The lm-eval tasks, one YAML file a benchmark."""
 
 LOCK = TASKS / "lock.json"

@@ -21,7 +21,7 @@ from dagrpo.progress import progress
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.signals import ShouldStop, never
-from eval.lm_task import Response
+from eval.nine.lm_task import Response
 from eval.sampling import Partial
 
 

@@ -1,0 +1,1 @@
+"""The numbers that the papers print, and the table that puts ours beneath them."""
