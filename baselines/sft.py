@@ -12,7 +12,7 @@ from dagrpo.algorithm import Algorithm, NoOptions, Phase, Recipe, likelihood, me
 
 def phase() -> Phase:
     """A phase that reads demonstrations only."""
-    return Phase(Recipe(objective=(likelihood(rows="anchor"),), rollouts=False), kind="sft")
+    return Phase(Recipe(objective=(likelihood(rows="anchor"),), data="demonstrations"), kind="sft")
 
 
 @method("sft")

@@ -59,9 +59,9 @@ def our_step(
 
     def run(number: int) -> Took:
         wall, processor = time.perf_counter(), time.process_time()
-        step = collector.rollouts(recipe, number)
+        step = collector.rollouts(recipe, number, {})
         collected = time.perf_counter()
-        learned = learn(policy, None, optimizer, recipe, step, train, train.rl, 0.0, never)
+        learned = learn(policy, None, optimizer, recipe, step, train, train.rl, 0.0, {}, never)
         done = time.perf_counter()
         return Took(
             whole=done - wall,

@@ -125,6 +125,11 @@ class Train(Strict):
     max_new_tokens: int = Field(ge=1, description="Response budget, L_max (tokens).")
     temperature: float = Field(1.0, gt=0)
     updates: int = Field(1, ge=1, description="Optimiser steps for each rollout step.")
+    sampler_correction: float | None = Field(
+        None,
+        gt=0,
+        description="Bound on the ratio of policy to sampler by which tokens are weighed; null: no weighing.",
+    )
     rl: Optimizer
     sft: Optimizer
     sft_rows: int = Field(64, ge=1, description="Demonstrations in an SFT step.")

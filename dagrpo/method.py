@@ -133,9 +133,9 @@ def dagrpo(options: Options) -> Algorithm:
             over="union",
             scale=options.scale,
             zero_truncated=options.zero_truncated_advantage,
-            recentred=options.recentred,
         ),
         weight=(_weight(options),) if gated else (),
+        recentred=options.recentred,
     )
     return Algorithm(_label(options), (Phase(recipe),))
 

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor
 
 import baselines
 import dagrpo.method  # noqa: F401  (registers DaGRPO)
-from dagrpo.algorithm import Recipe, Rows, find_method
+from dagrpo.algorithm import Moment, Recipe, Rows, find_method, rows_of, select
 from dagrpo.trainer.credit import assign_credit
-from dagrpo.trainer.loss import micro_loss, plan
+from dagrpo.trainer.loss import micro_loss, plan, sequence_slopes, sequence_surrogate, totals
+
+__all__ = ["INF", "NAN", "make_rows", "recipe", "recipe_loss", "run_slots", "select"]
 
 NAN, INF = float("nan"), float("inf")
 
@@ -37,22 +39,17 @@ def make_rows(
     group: Sequence[int] | None = None,
     length: Sequence[int] | None = None,
     dtype: torch.dtype = torch.float64,
+    **others: Sequence[float],
 ) -> Rows:
     """Rows as they are before the slots run; one group, policy rows and no scores where nothing is said."""
-    count = len(correct)
-    return Rows(
-        group=torch.tensor([0] * count if group is None else group, dtype=torch.int64),
-        anchor=torch.tensor([False] * count if anchor is None else anchor, dtype=torch.bool),
-        correct=torch.tensor(correct, dtype=torch.bool),
-        truncated=torch.tensor([False] * count if truncated is None else truncated, dtype=torch.bool),
-        length=torch.tensor([1] * count if length is None else length, dtype=torch.int64),
-        key=torch.arange(count, dtype=torch.int64) * 7919 + 1,
-        reward=torch.zeros(count, dtype=dtype),
-        score=torch.tensor([NAN] * count if score is None else score, dtype=dtype),
-        distance=torch.tensor([INF] * count if distance is None else distance, dtype=dtype),
-        advantage=torch.zeros(count, dtype=dtype),
-        weight=torch.ones(count, dtype=dtype),
-    )
+    columns: dict[str, Any] = {
+        "group": [0] * len(correct) if group is None else group,
+        "correct": correct,
+        "key": torch.arange(len(correct)) * 7919 + 1,
+        "budget": [6] * len(correct),
+    }
+    given = {"anchor": anchor, "score": score, "distance": distance, "truncated": truncated, "length": length}
+    return rows_of(columns | {name: column for name, column in (given | others).items() if column is not None}, dtype)
 
 
 def run_slots(recipe: Recipe, rows: Rows) -> Rows:
@@ -62,13 +59,8 @@ def run_slots(recipe: Recipe, rows: Rows) -> Rows:
         recipe,
         replace(rows, score=torch.full_like(score, NAN), distance=torch.full_like(distance, INF)),
         lambda asked: torch.where(asked, score, NAN),
-        lambda advantage, n: torch.where(advantage != 0, distance, INF),
+        lambda filled, n: torch.where(filled.advantage != 0, distance, INF),
     )
-
-
-def select(rows: Rows, index: Tensor) -> Rows:
-    """The rows at ``index``, in that order."""
-    return Rows(**{field.name: getattr(rows, field.name)[index] for field in fields(Rows)})
 
 
 LogpOfRow = Callable[[int], Tensor]
@@ -87,9 +79,20 @@ def recipe_loss(
 
     The callables give the log-probabilities of a row's tokens, shape (length,).
     """
-    members = range(len(rows.group)) if members is None else members
-    planned = plan(recipe.objective, run_slots(recipe, rows), budget)
-    row = torch.cat([torch.full((int(rows.length[i]),), i) for i in members])
-    new, old = torch.cat([logp(i) for i in members]), torch.cat([old_logp(i) for i in members])
-    reference = None if reference_logp is None else torch.cat([reference_logp(i) for i in members])
-    return micro_loss(planned, row, new, old, torch.zeros_like(new), reference)
+    count = len(rows.group)
+    members = range(count) if members is None else members
+    planned = plan(recipe.objective, Moment(run_slots(recipe, rows)), budget)
+
+    def columns(chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        row = torch.cat([torch.full((int(rows.length[i]),), i) for i in chosen])
+        new, old = torch.cat([logp(i) for i in chosen]), torch.cat([old_logp(i) for i in chosen])
+        return row, new, old, None if reference_logp is None else torch.cat([reference_logp(i) for i in chosen])
+
+    row, new, old, reference = columns(members)
+    loss = micro_loss(planned, row, new, old, torch.zeros_like(new), reference)
+    if planned.sequences:
+        everything = columns(range(count))
+        slopes = sequence_slopes(planned, totals(everything[0], everything[1].detach(), *everything[2:], count), {})
+        surrogate = sequence_surrogate(slopes, row, new, old)
+        loss = loss + surrogate - surrogate.detach() + slopes.value * len(members) / count
+    return loss

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from dagrpo.algorithm import Recipe, Rows, Tokens
+from dagrpo.algorithm import Recipe, Rows, Term, Tokens
 from tests.method_rows import LogpOfRow, make_rows, recipe, recipe_loss, run_slots, select
 
 MINUS_INFINITY = float("-inf")
@@ -157,7 +157,9 @@ def test_policy_gradient_is_that_of_the_weighted_log_likelihood_on_policy(on_pol
     def logp(tokens: Tokens) -> Tensor:
         return -tokens.coefficient * tokens.logp
 
-    plain = replace(free, objective=(replace(free.objective[0], loss=logp),))
+    (term,) = free.objective
+    assert isinstance(term, Term)
+    plain = replace(free, objective=(replace(term, loss=logp),))
     assert_same(on_policy.gradient(free, POLICY_ROWS), on_policy.gradient(plain, POLICY_ROWS))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Algorithm, Method, Phase, Recipe, Rows, find_method, methods
+from dagrpo.algorithm import Algorithm, Method, Phase, Recipe, Rows, SequenceTerm, Term, find_method, methods
 from dagrpo.config import TrainSpec, load
 from dagrpo.errors import UserError
 from dagrpo.objectives.aggregation import Aggregate
@@ -185,10 +185,13 @@ def test_the_record_is_sound(phase: Phase) -> None:
     recipe = phase.recipe
     assert recipe.objective
     for term in recipe.objective:
-        assert term.rows in ("policy", "anchor", "all") and term.count in ("selected", "all")
-        assert term.aggregate in get_args(Aggregate)
-        assert term.rows != "anchor" or recipe.anchors or not recipe.rollouts, "a term reads rows that never come"
-        assert recipe.rollouts or not term.weighted, "without rollouts there is no advantage to weigh by"
+        if isinstance(term, SequenceTerm):
+            assert recipe.samples
+            continue
+        assert callable(term.rows) or term.rows in ("policy", "anchor", "all")
+        assert term.count in ("selected", "all") and term.aggregate in get_args(Aggregate)
+        assert term.rows != "anchor" or recipe.needs_demonstrations, "a term reads rows that never come"
+        assert recipe.samples or not term.weighted, "without rollouts there is no advantage to weigh by"
     assert recipe.scores != "mixed" or recipe.weight, "scores are asked for and nothing reads them"
 
 
@@ -202,9 +205,9 @@ def step_rows(recipe: Recipe, changes: dict[str, Any] | None = None, dtype: torc
         "length": [3, 6, 1, 4, 2, 6, 5, 3],
     }
     rows = make_rows(**(columns | (changes or {})), dtype=dtype)
-    if not recipe.rollouts:
+    if not recipe.samples:
         return select(rows, rows.anchor.nonzero().flatten())
-    return rows if recipe.anchors else select(rows, (~rows.anchor).nonzero().flatten())
+    return rows if recipe.anchors or recipe.data == "both" else select(rows, (~rows.anchor).nonzero().flatten())
 
 
 def gradient(
@@ -230,7 +233,7 @@ def assert_finite(loss: Tensor, slopes: list[Tensor]) -> None:
 
 
 def likelihood_terms(recipe: Recipe) -> bool:
-    return any(not term.weighted for term in recipe.objective)
+    return any(isinstance(term, SequenceTerm) or not term.weighted for term in recipe.objective)
 
 
 @every_phase
@@ -312,7 +315,10 @@ def test_float32_is_float64_to_its_precision(phase: Phase) -> None:
 @every_phase
 def test_rows_without_weight_or_advantage_push_nothing(phase: Phase) -> None:
     """Where a row's weight times advantage is 0, only likelihood terms may move it."""
-    recipe = replace(phase.recipe, objective=tuple(term for term in phase.recipe.objective if term.weighted))
+    recipe = replace(
+        phase.recipe,
+        objective=tuple(term for term in phase.recipe.objective if isinstance(term, Term) and term.weighted),
+    )
     if not recipe.objective:
         pytest.skip("this phase has likelihood terms alone")
     rows = step_rows(recipe)

@@ -354,6 +354,6 @@ def test_defaults_that_the_papers_state() -> None:
     assert grpo.Options().model_dump() == {"clip": 0.2, "kl": 0.0}
     assert luffy.Options().gamma == 0.1
     assert rl_with_sft_loss.Options().coefficient == 1.0
-    assert sft.phase().recipe.rollouts is False
+    assert not sft.phase().recipe.samples
     options = method.Options()
     assert (options.delta, options.gamma, options.clip, options.scale) == (3.0, 0.1, None, "none")

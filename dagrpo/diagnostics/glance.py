@@ -11,7 +11,7 @@ from dagrpo.diagnostics.gradients import Sketch, flat, gram, rollout_gradients
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.signals import ShouldStop
 from dagrpo.trainer.collect import Step
-from dagrpo.trainer.credit import mixed_rows, raw_advantage
+from dagrpo.trainer.credit import mixed_rows
 
 _SMALL = 2**24
 _PROJECTION = 4096
@@ -32,7 +32,7 @@ def glance(
     Raises:
         Interrupted: between two rows.
     """
-    rows = replace(step.rows, advantage=raw_advantage(recipe, step.rows))
+    rows = replace(step.rows, advantage=recipe.advantage(step.rows))
     mixed = rows.group[mixed_rows(rows)].unique().tolist()
     if not mixed:
         return {}

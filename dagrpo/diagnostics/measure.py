@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dagrpo import seeds
-from dagrpo.algorithm import Recipe, Rows, find_method
+from dagrpo.algorithm import Recipe, Rows, find_method, rows_of
 from dagrpo.checkpoints import write_atomically
 from dagrpo.config import TrainSpec
 from dagrpo.diagnostics.conflict import (
@@ -31,7 +31,6 @@ from dagrpo.policy.device import resolve_device
 from dagrpo.progress import progress
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, Tools, make_scorer, to_ten
 from dagrpo.signals import ShouldStop, check, never
-from dagrpo.trainer.credit import raw_advantage
 from dagrpo.trainer.snapshots import GROUPS, MODEL, StoredGroup, read_groups, snapshot_steps
 
 DRAWS = 64
@@ -77,7 +76,7 @@ def measure(
         raise UserError(f"{snapshots}: no such folder; give the folder `snapshots` of a training run")
     torch.set_num_threads(spec.train.threads)
     phases = find_method(spec.method).algorithm(spec.options, f"arms.{spec.arm}.options").phases
-    recipe = next((phase.recipe for phase in phases if phase.recipe.rollouts), phases[0].recipe)
+    recipe = next((phase.recipe for phase in phases if phase.recipe.samples), phases[0].recipe)
     chosen = {
         step: (folder, mixed_groups(recipe, read_groups(folder / GROUPS))[: settings.groups])
         for step, folder in snapshot_steps(snapshots).items()
@@ -126,7 +125,7 @@ def scores_of(groups: Sequence[StoredGroup], scorer: ConfiguredScorer) -> list[T
 
 def advantages(recipe: Recipe, group: StoredGroup) -> Tensor:
     """The advantages of a group before any mask, from its stored rewards: (N,)."""
-    return raw_advantage(recipe, _columns(group))
+    return recipe.advantage(_columns(group))
 
 
 def credit_of(recipe: Recipe, group: StoredGroup, score: Tensor, delta: float) -> Credit:
@@ -209,22 +208,18 @@ def _pairs(group: StoredGroup, credit: Credit, products: Tensor) -> list[dict[st
 def _columns(group: StoredGroup) -> Rows:
     rows = group.rows
 
-    def column(values: Sequence[float], dtype: torch.dtype = torch.float64) -> Tensor:
-        return torch.tensor(values, dtype=dtype)
-
-    return Rows(
-        group=torch.zeros(len(rows), dtype=torch.long),
-        anchor=column([row.source == "anchor" for row in rows], torch.bool),
-        correct=column([row.verdict == "correct" for row in rows], torch.bool),
-        truncated=column([row.finish == "length" for row in rows], torch.bool),
-        length=column([len(row.tokens) for row in rows], torch.long),
-        key=torch.zeros(len(rows), dtype=torch.long),
-        reward=column([row.reward for row in rows]),
-        score=column([math.nan if row.score is None else row.score for row in rows]),
-        distance=torch.full((len(rows),), math.inf, dtype=torch.float64),
-        advantage=column([row.advantage for row in rows]),
-        weight=column([row.weight for row in rows]),
-    )
+    columns: dict[str, Any] = {
+        "group": [0] * len(rows),
+        "anchor": [row.source == "anchor" for row in rows],
+        "correct": [row.verdict == "correct" for row in rows],
+        "truncated": [row.finish == "length" for row in rows],
+        "length": [len(row.tokens) for row in rows],
+        "reward": [row.reward for row in rows],
+        "score": [math.nan if row.score is None else row.score for row in rows],
+        "advantage": [row.advantage for row in rows],
+        "weight": [row.weight for row in rows],
+    }
+    return rows_of(columns, torch.float64)
 
 
 def _requests(group: StoredGroup) -> list[ScoreRequest]:

@@ -34,10 +34,7 @@ def token_logps(model: PreTrainedModel, micro: MicroBatch, temperature: float, e
         entropy_gradient: whether the entropy carries a gradient as the log-probability does.
     """
     micro = micro.to(model.device)
-    hidden = model.base_model(
-        input_ids=micro.tokens, attention_mask=micro.mask(), position_ids=micro.positions, use_cache=False
-    ).last_hidden_state  # (lines, length, width)
-    hidden = hidden.flatten(0, 1).index_select(0, micro.source)  # (m, width)
+    hidden = _hidden(model, micro)
     head = model.get_output_embeddings()
     order = micro.at.argsort(stable=True)  # by distribution, so that a chunk of these serves a run of tokens
     at, target = micro.at[order], micro.target[order]
@@ -54,6 +51,29 @@ def token_logps(model: PreTrainedModel, micro: MicroBatch, temperature: float, e
     back = order.argsort()
     logp, entropy = (torch.cat(column)[back] for column in zip(*parts, strict=True))
     return Logps(logp, entropy, micro.row)
+
+
+def token_states(
+    model: PreTrainedModel, micro: MicroBatch, temperature: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What predicts every response token of a micro-batch, in the order of ``micro.row``.
+
+    Returns:
+        the row and the id of each of the n tokens, both (n,); the state that the output layer reads, (n, width); and
+        the log-probabilities (nats) of the whole vocabulary, (n, vocabulary), in fp32.
+    """
+    micro = micro.to(model.device)
+    hidden = _hidden(model, micro)
+    logps = F.log_softmax(model.get_output_embeddings()(hidden).float() / temperature, -1)
+    return micro.row, micro.target, hidden[micro.at].float(), logps[micro.at]
+
+
+def _hidden(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
+    """The states from which response tokens are predicted: (m, width)."""
+    states = model.base_model(
+        input_ids=micro.tokens, attention_mask=micro.mask(), position_ids=micro.positions, use_cache=False
+    ).last_hidden_state  # (lines, length, width)
+    return states.flatten(0, 1).index_select(0, micro.source)
 
 
 def _chunk(

@@ -1,15 +1,18 @@
 """From problems to the rows of one step: rollouts, anchors, verdicts, advantages, scores, weights."""
 
+import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dagrpo import seeds
-from dagrpo.algorithm import Anchors, Recipe, Rows
+from dagrpo.algorithm import Anchors, Asked, Drawn, Filter, Memory, Recipe, Rows, rows_of
 from dagrpo.config import PromptSpec, Train
 from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
@@ -18,8 +21,20 @@ from dagrpo.problems.prompts import encode_anchor, render
 from dagrpo.records import Group, Problem, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
-from dagrpo.trainer.credit import assign_credit
+from dagrpo.trainer.credit import assign_credit, checked, group_any
 from dagrpo.verify import Verifier
+
+
+@dataclass(slots=True)
+class Consumption:
+    """What was sampled in a step, trained on or not; ``correct`` counts right answers, ``seconds`` are the engine's."""
+
+    samples: int = 0
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    correct: int = 0
+    rounds: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,7 @@ class Step:
     groups: tuple[Group, ...]
     verdicts: tuple[Verdict, ...]
     rows: Rows
+    consumed: Consumption
     rejected: int
     rollout_seconds: float
     score_seconds: float
@@ -72,6 +88,9 @@ class Collector:
         self._anchors: dict[str, Rollout] = {}
         self._anchor_verdicts: dict[str, Verdict] = {}
         self.accepted: list[Problem] = []
+        families = Counter(problem.family for problem in problems)
+        self._domains = {family: number for number, family in enumerate(sorted(families))}
+        self._shares = {family: count / len(problems) for family, count in families.items()}
 
     def prepare_demonstrations(self) -> None:
         """Encode and verify every demonstration once, for none is trusted.
@@ -81,7 +100,7 @@ class Collector:
         """
         groups = [Group(problem, (), (self._anchor(problem),)) for problem in self.demonstrated]
         self._anchor_verdicts = dict(
-            zip((problem.id for problem in self.demonstrated), self._grade(groups), strict=True)
+            zip((problem.id for problem in self.demonstrated), self.grade(groups), strict=True)
         )
         self.accepted = [
             problem for problem in self.demonstrated if self._anchor_verdicts[problem.id] is Verdict.CORRECT
@@ -95,44 +114,104 @@ class Collector:
     def demonstrations(self, step: int) -> Step:
         """Rows of an SFT step: accepted demonstrations only, each its own group."""
         started = time.monotonic()
-        chosen = problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
-        groups = [Group(problem, self._prompt(problem), (self._anchor(problem),)) for problem in chosen]
-        verdicts = (Verdict.CORRECT,) * len(groups)
-        rows = _columns(groups, verdicts, self.seed, step)
-        return Step(tuple(groups), verdicts, rows, 0, time.monotonic() - started, 0.0)
+        groups = self._demonstrated(self._stream(step))
+        return self._demonstration_step(groups, step, time.monotonic() - started)
 
-    def rollouts(self, recipe: Recipe, step: int) -> Step:
-        """Rows of a reinforcement step, with reward, advantage, score and weight filled in."""
+    def demonstrations_of(self, ids: Sequence[str], step: int) -> Step:
+        """Rows of an SFT step on the demonstrations of these problems, by id."""
         started = time.monotonic()
-        chosen = problems_of_step(self.problems, self.train.prompts, step, self.seed)
-        requests = [
-            Request(problem.id, self._prompt(problem), self._on_policy_rows(recipe, problem)) for problem in chosen
-        ]
-        sampling = Sampling(self.train.temperature, self.train.max_new_tokens, self.seed, "train", step)
-        sampled = self.engine.sample(requests, sampling)
-        rolled_out = time.monotonic()
+        of = {problem.id: problem for problem in self.accepted}
+        groups = self._demonstrated([of[name] for name in ids])
+        return self._demonstration_step(groups, step, time.monotonic() - started)
 
-        groups = [
-            Group(problem, request.prompt_tokens, tuple(rollouts))
-            for problem, request, rollouts in zip(chosen, requests, sampled, strict=True)
-        ]
-        verdicts = self._grade(groups)
+    def rollouts(self, recipe: Recipe, step: int, memory: Memory) -> Step:
+        """Rows of a reinforcement step, with reward, advantage, score and weight filled in.
+
+        Args:
+            step: number of the rollout step, from 0, over all phases.
+            memory: read and written where the recipe keeps a history or has a curriculum.
+        """
+        started = time.monotonic()
+        sampler = StepSampler(self, recipe, step)
+        drawn = recipe.plan(sampler, self._choose(recipe, step, memory))
+        sampler.consumed.rounds = 1
+        if recipe.filter is not None:
+            drawn = self._refilled(recipe, recipe.filter, sampler, step, drawn)
+        if recipe.remembers:
+            self._remember(drawn, memory)
+        if recipe.filter is not None and recipe.filter.drop:
+            drawn = [
+                one for one, valid in zip(drawn, self._valid(recipe, recipe.filter, drawn, step), strict=True) if valid
+            ]
         rejected = 0
         if recipe.anchors is not None:
-            groups, verdicts, rejected = self._with_anchors(groups, verdicts, recipe)
-        rows = _columns(groups, verdicts, self.seed, step)
+            drawn, rejected = self._with_anchors(drawn, recipe.anchors)
+        if recipe.data == "both":
+            drawn += [Drawn(group, (Verdict.CORRECT,)) for group in self._demonstrated(self._stream(step))]
+        groups = [one.group for one in drawn]
+        verdicts = [verdict for one in drawn for verdict in one.verdicts]
         rows = assign_credit(
             recipe,
-            rows,
+            self._columns(groups, verdicts, step, memory),
             lambda asked: self._scores(groups, verdicts, asked),
-            lambda advantage, n: distances(
-                [rollout.tokens for group in groups for rollout in group.rollouts], advantage, rows.group, n
+            lambda rows, n: distances(
+                [rollout.tokens for group in groups for rollout in group.rollouts], rows.advantage, rows.group, n
             ),
         )
-        seconds = rolled_out - started, time.monotonic() - rolled_out
-        return Step(tuple(groups), tuple(verdicts), rows, rejected, *seconds)
+        seconds = sampler.consumed.seconds, time.monotonic() - started - sampler.consumed.seconds
+        return Step(tuple(groups), tuple(verdicts), rows, sampler.consumed, rejected, *seconds)
 
-    def _on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
+    def _choose(self, recipe: Recipe, step: int, memory: Memory) -> list[Problem]:
+        """The problems of a step; under a curriculum, the next ones of an epoch that was made when the last ended."""
+        count = self.train.prompts
+        if recipe.curriculum is None:
+            return problems_of_step(self.problems, count, step, self.seed)
+        epoch = memory.get("epoch", {"number": -1, "order": [], "at": 0})
+        if epoch["at"] + count > len(epoch["order"]):
+            seen = memory.get("outcomes", {})
+            kept = [i for i, one in enumerate(self.problems) if recipe.curriculum.keep(one, seen.get(one.id))]
+            kept = kept if len(kept) >= count else list(range(len(self.problems)))
+            problems_of_step(self.problems, count, 0, self.seed)  # says so where even all are too few
+            order = seeds.permutation(len(kept), self.seed, "order", epoch["number"] + 1)
+            epoch = {"number": epoch["number"] + 1, "order": [kept[i] for i in order], "at": 0}
+        chosen = epoch["order"][epoch["at"] : epoch["at"] + count]
+        memory["epoch"] = epoch | {"at": epoch["at"] + count}
+        return [self.problems[i] for i in chosen]
+
+    def _refilled(
+        self, recipe: Recipe, rule: Filter, sampler: "StepSampler", step: int, drawn: list[Drawn]
+    ) -> list[Drawn]:
+        """Draw other prompts in the place of invalid groups, until enough are valid or the rounds are used up."""
+        wanted = math.ceil(rule.share * self.train.prompts)
+        used = {one.group.problem.id for one in drawn}
+        for round in range(1, rule.rounds):
+            flags = self._valid(recipe, rule, drawn, step)
+            lacking = wanted - sum(flags)
+            order = seeds.permutation(len(self.problems), self.seed, "refill", step, round)
+            fresh = [self.problems[i] for i in order if self.problems[i].id not in used][:lacking]
+            if lacking <= 0 or not fresh:
+                break
+            used |= {problem.id for problem in fresh}
+            more = recipe.plan(sampler, fresh)
+            sampler.consumed.rounds += 1
+            invalid = [one for one, valid in zip(drawn, flags, strict=True) if not valid]
+            drawn = [one for one, valid in zip(drawn, flags, strict=True) if valid] + more + invalid[len(more) :]
+        return drawn
+
+    def _valid(self, recipe: Recipe, rule: Filter, drawn: Sequence[Drawn], step: int) -> list[bool]:
+        verdicts = [verdict for one in drawn for verdict in one.verdicts]
+        rows = self._columns([one.group for one in drawn], verdicts, step, {})
+        rows = replace(rows, reward=checked("reward", recipe.reward(rows), rows))
+        return group_any(checked("filter", rule.valid(rows), rows, torch.bool), rows.group).tolist()
+
+    def _remember(self, drawn: Sequence[Drawn], memory: Memory) -> None:
+        outcomes = memory.setdefault("outcomes", {})
+        right: dict[str, list[bool]] = {}
+        for one in drawn:
+            right.setdefault(one.group.problem.id, []).extend(verdict is Verdict.CORRECT for verdict in one.verdicts)
+        outcomes |= {name: sum(flags) / len(flags) for name, flags in right.items()}
+
+    def on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
         """The group's rows less its anchors; a prompt without a usable one gets ordinary rollouts in their place."""
         anchors = recipe.anchors
         joins = anchors is not None and anchors.within_group and self._usable(anchors, problem)
@@ -142,25 +221,32 @@ class Collector:
         verdict = self._anchor_verdicts.get(problem.id)
         return verdict is Verdict.CORRECT or (verdict is not None and not anchors.drop_rejected)
 
-    def _with_anchors(
-        self, groups: list[Group], verdicts: list[Verdict], recipe: Recipe
-    ) -> tuple[list[Group], list[Verdict], int]:
-        anchors = recipe.anchors
-        assert anchors is not None
-        joined: list[Group] = []
-        joined_verdicts: list[Verdict] = []
+    def _with_anchors(self, drawn: Sequence[Drawn], anchors: Anchors) -> tuple[list[Drawn], int]:
+        joined: list[Drawn] = []
         rejected = 0
-        for group, own in zip(groups, _split(verdicts, groups), strict=True):
-            verdict = self._anchor_verdicts.get(group.problem.id)
-            wanted = verdict is not None and (anchors.when == "always" or Verdict.CORRECT not in own)
-            copies = anchors.count if wanted and self._usable(anchors, group.problem) else 0
-            extra = (self._anchor(group.problem),) * copies if copies else ()
-            joined.append(replace(group, rollouts=(*group.rollouts, *extra)))
-            joined_verdicts += [*own, *([verdict] * copies if verdict else [])]
+        for one in drawn:
+            verdict = self._anchor_verdicts.get(one.group.problem.id)
+            wanted = verdict is not None and (anchors.when == "always" or Verdict.CORRECT not in one.verdicts)
+            copies = anchors.count if wanted and self._usable(anchors, one.group.problem) else 0
+            extra = (self._anchor(one.group.problem),) * copies if copies else ()
+            group = replace(one.group, rollouts=(*one.group.rollouts, *extra))
+            joined.append(Drawn(group, (*one.verdicts, *([verdict] * copies if verdict else []))))
             rejected += wanted and verdict is not Verdict.CORRECT
-        return joined, joined_verdicts, rejected
+        return joined, rejected
 
-    def _grade(self, groups: Sequence[Group]) -> list[Verdict]:
+    def _stream(self, step: int) -> list[Problem]:
+        return problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
+
+    def _demonstrated(self, problems: Sequence[Problem]) -> list[Group]:
+        return [Group(problem, self.prompt_of(problem), (self._anchor(problem),)) for problem in problems]
+
+    def _demonstration_step(self, groups: Sequence[Group], step: int, seconds: float) -> Step:
+        verdicts = (Verdict.CORRECT,) * len(groups)
+        rows = self._columns(groups, verdicts, step, {})
+        return Step(tuple(groups), verdicts, rows, Consumption(), 0, seconds, 0.0)
+
+    def grade(self, groups: Sequence[Group]) -> list[Verdict]:
+        """The verdict on each rollout, group after group."""
         pairs = [(group.problem, rollout) for group in groups for rollout in group.rollouts]
         graded = self.verifier.grade(
             [problem for problem, _ in pairs],
@@ -188,7 +274,10 @@ class Collector:
         scores[chosen] = torch.tensor([to_ten(score) for score in self.scorer.score(requests)])
         return scores
 
-    def _prompt(self, problem: Problem) -> tuple[int, ...]:
+    def prompt_of(self, problem: Problem, question: str | None = None) -> tuple[int, ...]:
+        """The problem as a prompt, or ``question`` in its place: token ids."""
+        if question is not None:
+            return render(replace(problem, prompt=question), self.policy.tokenizer, self.prompt)
         if problem.id not in self._prompts:
             self._prompts[problem.id] = render(problem, self.policy.tokenizer, self.prompt)
         return self._prompts[problem.id]
@@ -206,26 +295,66 @@ class Collector:
             self._anchors[problem.id] = Rollout(-1, tokens, problem.solution, "stop", "anchor", logps)
         return self._anchors[problem.id]
 
+    def _columns(self, groups: Sequence[Group], verdicts: Sequence[Verdict], step: int, memory: Memory) -> Rows:
+        pairs = [(number, group.problem, rollout) for number, group in enumerate(groups) for rollout in group.rollouts]
+        seen = memory.get("outcomes", {})
+        keys = [seeds.key(self.seed, "row", step, problem.id, rollout.index) for _, problem, rollout in pairs]
+        columns: dict[str, Any] = {
+            "group": [number for number, _, _ in pairs],
+            "anchor": [rollout.source == "anchor" for _, _, rollout in pairs],
+            "correct": [verdict is Verdict.CORRECT for verdict in verdicts],
+            "answered": [verdict in (Verdict.CORRECT, Verdict.WRONG) for verdict in verdicts],
+            "truncated": [rollout.finish == "length" for _, _, rollout in pairs],
+            "length": [len(rollout.tokens) for _, _, rollout in pairs],
+            "budget": [self.train.max_new_tokens] * len(pairs),
+            "key": np.array(keys, dtype=np.uint64).view(np.int64),
+            "sampled_logp": [_mean(rollout.logps) for _, _, rollout in pairs],
+            "entropy": [_mean(rollout.entropies) for _, _, rollout in pairs],
+            "domain": [self._domains[problem.family] for _, problem, _ in pairs],
+            "domain_share": [self._shares[problem.family] for _, problem, _ in pairs],
+            "past_accuracy": [seen.get(problem.id, math.nan) for _, problem, _ in pairs],
+        }
+        return rows_of(columns)
 
-def _split(values: list[Verdict], groups: Sequence[Group]) -> list[list[Verdict]]:
-    ends = np.cumsum([len(group.rollouts) for group in groups])
-    return [values[end - len(group.rollouts) : end] for end, group in zip(ends, groups, strict=True)]
+
+class StepSampler:
+    """Samples and grades for one step, and counts what it does (a :class:`dagrpo.algorithm.Sampler`)."""
+
+    def __init__(self, collector: Collector, recipe: Recipe, step: int) -> None:
+        self.collector, self.recipe, self.step = collector, recipe, step
+        self.consumed = Consumption()
+
+    def rows(self, problem: Problem) -> int:
+        """How many rollouts the problem's group has: the group's size less its anchors."""
+        return self.collector.on_policy_rows(self.recipe, problem)
+
+    def prompt(self, problem: Problem, question: str | None = None) -> tuple[int, ...]:
+        """The problem as a prompt, or ``question`` in its place: token ids."""
+        return self.collector.prompt_of(problem, question)
+
+    def draw(self, asked: Sequence[Asked], stage: str = "") -> list[Drawn]:
+        """Sample from the policy and grade, in the order of ``asked``; ``stage`` sets apart draws of one step."""
+        train = self.collector.train
+        requests = [Request(one.problem.id, one.prompt_tokens, one.samples, one.first) for one in asked]
+        purpose = f"train/{stage}" if stage else "train"
+        sampling = Sampling(train.temperature, train.max_new_tokens, self.collector.seed, purpose, self.step)
+        started = time.monotonic()
+        sampled = self.collector.engine.sample(requests, sampling)
+        self.consumed.seconds += time.monotonic() - started
+        groups = [
+            Group(one.problem, one.prompt_tokens, tuple(rollouts)) for one, rollouts in zip(asked, sampled, strict=True)
+        ]
+        verdicts = self.collector.grade(groups)
+        self.consumed.samples += len(verdicts)
+        self.consumed.prompt_tokens += sum(len(group.prompt_tokens) for group in groups)
+        self.consumed.response_tokens += sum(len(rollout.tokens) for group in groups for rollout in group.rollouts)
+        self.consumed.correct += sum(verdict is Verdict.CORRECT for verdict in verdicts)
+        ends = np.cumsum([len(group.rollouts) for group in groups])
+        return [
+            Drawn(group, tuple(verdicts[end - len(group.rollouts) : end]))
+            for end, group in zip(ends, groups, strict=True)
+        ]
 
 
-def _columns(groups: Sequence[Group], verdicts: Sequence[Verdict], seed: int, step: int) -> Rows:
-    pairs = [(number, group.problem, rollout) for number, group in enumerate(groups) for rollout in group.rollouts]
-    count = len(pairs)
-    keys = [seeds.key(seed, "row", step, problem.id, rollout.index) for _, problem, rollout in pairs]
-    return Rows(
-        group=torch.tensor([number for number, _, _ in pairs], dtype=torch.long),
-        anchor=torch.tensor([rollout.source == "anchor" for _, _, rollout in pairs], dtype=torch.bool),
-        correct=torch.tensor([verdict is Verdict.CORRECT for verdict in verdicts], dtype=torch.bool),
-        truncated=torch.tensor([rollout.finish == "length" for _, _, rollout in pairs], dtype=torch.bool),
-        length=torch.tensor([len(rollout.tokens) for _, _, rollout in pairs], dtype=torch.long),
-        key=torch.from_numpy(np.array(keys, dtype=np.uint64).view(np.int64)),
-        reward=torch.zeros(count),
-        score=torch.full((count,), float("nan")),
-        distance=torch.full((count,), float("inf")),
-        advantage=torch.zeros(count),
-        weight=torch.ones(count),
-    )
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

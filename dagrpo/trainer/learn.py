@@ -1,43 +1,93 @@
 """One step's updates: pack the rows that have a gradient, accumulate, clip, step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Recipe, Rows
+from dagrpo.algorithm import Memory, Moment, Recipe, SequenceTerm, select
 from dagrpo.config import Optimizer, Train
+from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
-from dagrpo.policy.logprobs import token_logps
+from dagrpo.policy.logprobs import Logps, token_logps
 from dagrpo.policy.packing import MicroBatch, PackedGroup, pack
-from dagrpo.records import Group
 from dagrpo.signals import ShouldStop, check
 from dagrpo.trainer.collect import Step
-from dagrpo.trainer.loss import PlannedTerm, active_rows, clipped_tokens, micro_loss, plan
+from dagrpo.trainer.loss import (
+    Planned,
+    Slopes,
+    active_rows,
+    clipped_tokens,
+    micro_loss,
+    plan,
+    sequence_slopes,
+    sequence_surrogate,
+    totals,
+)
+from dagrpo.trainer.token_weights import token_weights
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """What one optimiser step reads: planned terms over its rows, its packed micro-batches, and for the tokens of each
-    (n,) the log-probabilities (nats) that they were sampled or written with, and whether they are an anchor's."""
+    (n,) the log-probabilities (nats) that they were sampled or written with, whether they are an anchor's, and their
+    weights where the recipe gives any."""
 
-    planned: list[PlannedTerm]
+    planned: Planned
     micros: list[MicroBatch]
     sampled_logp: list[Tensor]
     anchor: list[Tensor]
+    weight: list[Tensor] | None
 
 
-def updates_of(step: Step, recipe: Recipe, train: Train) -> list[Update]:
+@dataclass(slots=True)
+class Tally:
+    """What the updates of a step add up to."""
+
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    gaps: list[Tensor] = field(default_factory=list)
+    clipped: int = 0
+    clippable: int = 0
+    trained: int = 0
+
+    def figures(self, on_policy: bool) -> dict[str, float]:
+        """Means over the updates; the gap of sampled to computed log-probabilities where these are of one policy."""
+        count = max(1, len(self.losses))
+        figures = {
+            "loss": sum(self.losses) / count,
+            "grad_norm": sum(self.norms) / count,
+            "trained_tokens": self.trained,
+        }
+        if self.clippable:
+            figures["clip_share"] = self.clipped / self.clippable
+        gap = torch.cat(self.gaps) if self.gaps else torch.empty(0)
+        if len(gap) and on_policy:
+            figures["logp_gap"] = float(gap.double().mean())
+        return figures
+
+
+def updates_of(policy: Policy, step: Step, recipe: Recipe, train: Train, number: int, steps: int) -> list[Update]:
     """Cut a step's groups into ``train.updates`` equal parts (by prompts), each with its own global denominators."""
-    parts = torch.arange(len(step.groups)).chunk(train.updates)
-    return [_update(step, part.tolist(), recipe, train) for part in parts]
+    sampled = [any(rollout.source == "policy" for rollout in group.rollouts) for group in step.groups]
+    own, streamed = (torch.tensor([i for i, flag in enumerate(sampled) if flag is kind]) for kind in (True, False))
+    parts = [
+        torch.cat([part.long() for part in both])
+        for both in zip(*(_parts(numbers, train.updates) for numbers in (own, streamed)), strict=True)
+    ]
+    return [_update(policy, step, sorted(part.tolist()), recipe, train, number, steps) for part in parts]
 
 
-def _update(step: Step, numbers: list[int], recipe: Recipe, train: Train) -> Update:
-    mine = torch.isin(step.rows.group, torch.tensor(numbers))
-    rows = Rows(**{field.name: getattr(step.rows, field.name)[mine] for field in fields(Rows)})
-    planned = plan(recipe.objective, rows, train.max_new_tokens)
+def _parts(numbers: Tensor, count: int) -> list[Tensor]:
+    return list(torch.tensor_split(numbers, count))
+
+
+def _update(
+    policy: Policy, step: Step, numbers: list[int], recipe: Recipe, train: Train, number: int, steps: int
+) -> Update:
+    rows = select(step.rows, torch.isin(step.rows.group, torch.tensor(numbers, dtype=torch.long)))
+    planned = plan(recipe.objective, Moment(rows, number, steps), train.max_new_tokens)
     active = active_rows(planned).tolist()
     groups, packed, first = [step.groups[number] for number in numbers], [], 0
     for group in groups:
@@ -47,15 +97,19 @@ def _update(step: Step, numbers: list[int], recipe: Recipe, train: Train) -> Upd
             packed.append(PackedGroup(group.prompt_tokens, responses, [first + i for i in chosen]))
         first += len(group.rollouts)
     micros = pack(packed, train.micro_tokens)
-    sampled = [_sampled(micro, groups) for micro in micros]
-    return Update(planned, micros, sampled, [rows.anchor[micro.row.cpu()] for micro in micros])
-
-
-def _sampled(micro: MicroBatch, groups: Sequence[Group]) -> Tensor:
-    """The log-probabilities (nats) that a micro-batch's tokens were sampled with, or an anchor's author's: (n,)."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
+    sampled = [_by_token(micro, [rollout.logps for rollout in rollouts]) for micro in micros]
+    weight = None
+    if recipe.token_weight:
+        of_row = token_weights(policy, recipe.token_weight, groups, rows, active, train)
+        weight = [_by_token(micro, of_row) for micro in micros]
+    return Update(planned, micros, sampled, [rows.anchor[micro.row.cpu()] for micro in micros], weight)
+
+
+def _by_token(micro: MicroBatch, of_row: Sequence[Sequence[float]]) -> Tensor:
+    """What is known of each row's tokens, in the order of a micro-batch's tokens: (n,)."""
     order = list(dict.fromkeys(micro.row.tolist()))
-    return torch.tensor([logp for row in order for logp in rollouts[row].logps])
+    return torch.tensor([value for row in order for value in of_row[row]])
 
 
 def learn(
@@ -67,62 +121,125 @@ def learn(
     train: Train,
     settings: Optimizer,
     rate: float,
+    memory: Memory,
     should_stop: ShouldStop,
+    number: int = 0,
+    steps: int = 1,
 ) -> dict[str, float]:
     """Run the updates of one step in place and return their figures.
 
+    Args:
+        memory: what the losses of the recipe remember; read and written.
+        number, steps: which step of its phase this is, from 0, and of how many.
+
     Raises:
+        UserError: a slot of the method gave something of the wrong form, or a loss without a gradient.
         Interrupted: between micro-batches, while the weights are still those of the step's start. Once a step of
             several updates has made its first, it is finished, so that the state always lies between two steps.
     """
-    updates = updates_of(step, recipe, train)
-    old = [_frozen(policy, update, train, should_stop) for update in updates] if len(updates) > 1 else None
+    updates = updates_of(policy, step, recipe, train, number, steps)
+    several = len(updates) * recipe.epochs > 1
+    old = [_frozen(policy, update, train, should_stop) for update in updates] if several else None
     fixed = [_frozen(reference, update, train, should_stop) for update in updates] if reference else None
     for group in optimizer.param_groups:
         group["lr"] = rate
-    losses, norms, gaps, clipped, clippable, trained = [], [], [], 0, 0, 0
-    entropy_gradient = any(term.needs_entropy for term in recipe.objective)
-    for number, update in enumerate(updates):
-        optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for index, micro in enumerate(update.micros):
-            if number == 0:
-                check(should_stop)
-            out = token_logps(policy.model, micro, train.temperature, entropy_gradient)
-            sampled, anchor = update.sampled_logp[index].to(out.logp), update.anchor[index].to(out.logp.device)
-            old_logp = torch.where(anchor, sampled, out.logp.detach() if old is None else old[number][index])
-            part = micro_loss(
-                update.planned, out.row, out.logp, old_logp, out.entropy, fixed[number][index] if fixed else None
+    tally, made = Tally(), 0
+    for epoch in range(recipe.epochs):
+        for index, update in enumerate(updates):
+            optimizer.zero_grad(set_to_none=True)
+            stop = should_stop if epoch == index == 0 else None
+            _accumulate(
+                policy,
+                recipe,
+                update,
+                old[index] if old else None,
+                fixed[index] if fixed else None,
+                train,
+                memory,
+                tally,
+                stop,
             )
-            part.backward()
-            loss += float(part.detach())
-            cut, of = clipped_tokens(update.planned, out.row, out.logp.detach(), old_logp)
-            clipped, clippable, trained = clipped + cut, clippable + of, trained + len(out.logp)
-            gaps.append((out.logp.detach() - sampled).abs()[~anchor].cpu())
-        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), settings.clip)
-        if update.micros:
-            optimizer.step()
-        losses.append(loss)
-        norms.append(float(norm))
-    figures = {
-        "loss": sum(losses) / len(losses),
-        "grad_norm": sum(norms) / len(norms),
-        "lr": rate,
-        "trained_tokens": trained,
-        "optimiser_steps": sum(bool(update.micros) for update in updates),
-    }
-    if clippable:
-        figures["clip_share"] = clipped / clippable
-    gap = torch.cat(gaps) if gaps else torch.empty(0)
-    if len(gap) and old is None:
-        figures["logp_gap"] = float(gap.double().mean())
-    return figures
+            norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), settings.clip)
+            tally.norms.append(float(norm))
+            if update.micros:
+                optimizer.step()
+                made += 1
+    return {**tally.figures(on_policy=old is None), "lr": rate, "optimiser_steps": made}
 
 
-def _frozen(policy: Policy, update: Update, train: Train, should_stop: ShouldStop) -> list[Tensor]:
+def _accumulate(
+    policy: Policy,
+    recipe: Recipe,
+    update: Update,
+    old: list[Tensor] | None,
+    fixed: list[Tensor] | None,
+    train: Train,
+    memory: Memory,
+    tally: Tally,
+    should_stop: ShouldStop | None,
+) -> None:
+    """Add the gradient of one update to the parameters, micro-batch after micro-batch."""
+    entropy_gradient = any(not isinstance(term, SequenceTerm) and term.needs_entropy for term in recipe.objective)
+
+    def forward(micro: MicroBatch) -> Logps:
+        return token_logps(policy.model, micro, train.temperature, entropy_gradient)
+
+    def old_of(index: int, logp: Tensor) -> Tensor:
+        sampled, anchor = update.sampled_logp[index].to(logp), update.anchor[index].to(logp.device)
+        return torch.where(anchor, sampled, logp.detach() if old is None else old[index])
+
+    slopes: Slopes | None = None
+    held: list[Logps] | None = None
+    if update.planned.sequences and update.micros:
+        # A single micro-batch keeps its graph; several are computed twice, for no one of them sees the others.
+        held = [forward(update.micros[0])] if len(update.micros) == 1 else None
+        seen = [held[0].logp.detach()] if held else _frozen(policy, update, train, should_stop)
+        columns = [torch.cat([old_of(i, logp) for i, logp in enumerate(seen)])]
+        columns += [torch.cat(fixed)] if fixed else []
+        row = torch.cat([micro.row for micro in update.micros]).to(columns[0].device)
+        known = totals(row, torch.cat(seen), columns[0], columns[1] if fixed else None, len(update.planned.rows.group))
+        slopes = sequence_slopes(update.planned, known, memory)
+    loss = slopes.value if slopes else 0.0
+    for index, micro in enumerate(update.micros):
+        if should_stop is not None:
+            check(should_stop)
+        out = held[index] if held else forward(micro)
+        old_logp = old_of(index, out.logp)
+        factor = _factor(update, index, old_logp, train)
+        part = micro_loss(
+            update.planned, out.row, out.logp, old_logp, out.entropy, fixed[index] if fixed else None, factor
+        )
+        loss += float(part.detach())
+        pushed = part if slopes is None else part + sequence_surrogate(slopes, out.row, out.logp, old_logp)
+        if not pushed.requires_grad:
+            raise UserError(
+                "the slot `objective` gave a loss without a gradient; its terms must read `logp` undetached"
+            )
+        pushed.backward()
+        cut, of = clipped_tokens(update.planned, out.row, out.logp.detach(), old_logp)
+        tally.clipped, tally.clippable = tally.clipped + cut, tally.clippable + of
+        tally.trained += len(out.logp)
+        anchor = update.anchor[index].to(out.logp.device)
+        tally.gaps.append((out.logp.detach() - update.sampled_logp[index].to(out.logp)).abs()[~anchor].cpu())
+    tally.losses.append(loss)
+
+
+def _factor(update: Update, index: int, old_logp: Tensor, train: Train) -> Tensor | None:
+    """The weight of each token: the recipe's, and the correction for a sampler that is not quite the policy."""
+    factor = None if update.weight is None else update.weight[index].to(old_logp)
+    if train.sampler_correction is None:
+        return factor
+    anchor = update.anchor[index].to(old_logp.device)
+    gap = old_logp - update.sampled_logp[index].to(old_logp)
+    correction = torch.where(anchor, 1.0, gap.exp().clamp(max=train.sampler_correction))
+    return correction if factor is None else factor * correction
+
+
+def _frozen(policy: Policy, update: Update, train: Train, should_stop: ShouldStop | None) -> list[Tensor]:
     logps = []
     with torch.no_grad():
         for micro in update.micros:
-            check(should_stop)
+            if should_stop is not None:
+                check(should_stop)
             logps.append(token_logps(policy.model, micro, train.temperature, False).logp)
     return logps

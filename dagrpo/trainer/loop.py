@@ -1,9 +1,11 @@
 """The training loop: collect, learn, record, seal; it runs a record of slots and knows no method's name."""
 
+import copy
 import json
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -12,8 +14,8 @@ from typing import Any
 import torch
 
 from dagrpo import checkpoints, provenance
-from dagrpo.algorithm import Algorithm, Phase, Recipe, find_method
-from dagrpo.config import Optimizer, Train, TrainSpec
+from dagrpo.algorithm import Algorithm, Interleave, Memory, Recipe, find_method
+from dagrpo.config import Train, TrainSpec
 from dagrpo.diagnostics.glance import glance
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
@@ -25,8 +27,10 @@ from dagrpo.scorers import Tools, essence, make_scorer
 from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector, Step
+from dagrpo.trainer.credit import checked, group_any
 from dagrpo.trainer.learn import learn
 from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
+from dagrpo.trainer.schedule import KINDS, Kind, Place, optimizer_settings, schedule
 from dagrpo.trainer.snapshots import copy_snapshots, write_snapshot
 from dagrpo.verify import make_verifier
 
@@ -41,12 +45,17 @@ CONSUMED = (
 )
 
 
+PATIENCE = 3
+"""Steps that may have tokens to learn from and no gradient."""
+
+
 @dataclass(slots=True)
 class State:
-    """What a resumed run must have: how many steps are done, and the line of metrics of each. Weights and optimiser
-    are held by the run. Samples, order and problems need no state, since every draw is keyed by what it is for."""
+    """What a resumed run must have: how many steps are done, what the method remembers, and the line of metrics of each
+    step. Weights and optimisers are held by the run. Samples need no state, since a draw is keyed by what it is for."""
 
     step: int = 0
+    memory: Memory = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
     timings: list[str] = field(default_factory=list)
 
@@ -119,14 +128,10 @@ class Run:
         self.collector, self.root, self.identity, self.should_stop = collector, root, identity, should_stop
         self.snapshots = root / "snapshots"
         self.state = State()
-        self.schedule = [
-            (phase, step, steps)
-            for phase in algorithm.phases
-            for steps in [phase_steps(phase, settings)]
-            for step in range(steps)
-        ]
-        self.optimizer: torch.optim.AdamW | None = None
+        self.schedule = list(schedule(algorithm, settings))
+        self.optimizers: dict[str, torch.optim.AdamW] = {}
         self._sealed: int | None = None
+        self._pushless = 0
 
     def continue_to_end(self, title: str) -> None:
         """Run the steps that are left, sealing the state every ``checkpoint_every`` steps and when asked to stop."""
@@ -134,7 +139,7 @@ class Run:
             report(self.state.step)
             try:
                 while self.state.step < len(self.schedule):
-                    figures = self._step(*self.schedule[self.state.step])
+                    figures = self._step(self.schedule[self.state.step])
                     report(
                         self.state.step,
                         **{name: figures[name] for name in ("accuracy", "loss", "grad_norm") if name in figures},
@@ -146,35 +151,82 @@ class Run:
                 self.seal()
                 raise
 
-    def _step(self, phase: Phase, step: int, steps: int) -> dict[str, Any]:
-        settings = phase_optimizer(phase, self.settings)
-        if step == 0 or self.optimizer is None:
-            self.optimizer = optim.build(self.policy.model, settings)
-        recipe = phase.recipe
-        data = self.collector.rollouts(recipe, step) if recipe.rollouts else self.collector.demonstrations(step)
-        if recipe.rollouts and step in self.settings.snapshots:
-            write_snapshot(self.snapshots / f"step{step}", self.policy, data)
+    def _step(self, place: Place) -> dict[str, Any]:
+        recipe, kind = place.phase.recipe, place.phase.kind
+        memory = copy.deepcopy(self.state.memory)  # committed with the step, so that a broken step leaves no trace
+        if place.step == 0:
+            self.optimizers = {}
+            memory.pop("epoch", None)
+        number = place.number
+        data = (
+            self.collector.rollouts(recipe, number, memory) if recipe.samples else self.collector.demonstrations(number)
+        )
+        if recipe.samples and number in self.settings.snapshots:
+            write_snapshot(self.snapshots / f"step{number}", self.policy, data)
         every = self.settings.conflict_every
-        glanced = self._glance(data, recipe, step) if recipe.rollouts and every and step % every == 0 else {}
+        glanced = self._glance(data, recipe, number) if recipe.samples and every and number % every == 0 else {}
         started = time.monotonic()
-        rate = optim.learning_rate(settings, step, steps)
-        learned = learn(
+        learned = self._learn(recipe, kind, data, memory, place.step, place.steps)
+        if recipe.interleave is not None:
+            learned |= self._interleave(recipe.interleave, data, memory, number)
+        seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
+        described = rollout_metrics(data, recipe) if recipe.samples else demonstration_metrics(data)
+        figures = {"step": self.state.step, "phase": kind, **described, **glanced, **learned}
+        self.state.metrics.append(json.dumps(figures) + "\n")
+        self.state.timings.append(json.dumps({"step": self.state.step, "phase": kind, **seconds}) + "\n")
+        self.state.memory = memory
+        self.state.step += 1
+        self._look_for_a_push(kind, learned)
+        return figures
+
+    def _look_for_a_push(self, kind: Kind, learned: Mapping[str, float]) -> None:
+        """Refuse an objective whose gradient is exactly zero time and again: it ignores what it is given."""
+        pushless = kind == "rl" and learned["trained_tokens"] > 0 and learned["grad_norm"] == 0
+        self._pushless = self._pushless + 1 if pushless else 0
+        if self._pushless == PATIENCE:
+            raise UserError(
+                f"the slot `objective`: {PATIENCE} steps in a row had tokens to learn from and a gradient of exactly "
+                "zero; a term cancels itself, or does not read `logp`"
+            )
+
+    def _learn(
+        self, recipe: Recipe, kind: Kind, data: Step, memory: Memory, step: int, steps: int, stoppable: bool = True
+    ) -> dict[str, float]:
+        settings = optimizer_settings(kind, self.settings)
+        if kind not in self.optimizers:
+            self.optimizers[kind] = optim.build(self.policy.model, settings)
+        return learn(
             self.policy,
             self.reference if recipe.needs_reference else None,
-            self.optimizer,
+            self.optimizers[kind],
             recipe,
             data,
             self.settings,
             settings,
-            rate,
-            self.should_stop,
+            optim.learning_rate(settings, step, steps),
+            memory,
+            self.should_stop if stoppable else never,
+            step,
+            steps,
         )
-        seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
-        described = rollout_metrics(data, recipe) if recipe.rollouts else demonstration_metrics(data)
-        figures = {"step": self.state.step, "phase": phase.kind, **described, **glanced, **learned}
-        self.state.metrics.append(json.dumps(figures) + "\n")
-        self.state.timings.append(json.dumps({"step": self.state.step, "phase": phase.kind, **seconds}) + "\n")
-        self.state.step += 1
+
+    def _interleave(self, interleave: Interleave, data: Step, memory: Memory, number: int) -> dict[str, float]:
+        """Put demonstrations of this step's prompts aside, and learn from them once enough have come together."""
+        flags = group_any(
+            checked("interleave.queue", interleave.queue(data.rows), data.rows, torch.bool), data.rows.group
+        )
+        usable = {problem.id for problem in self.collector.accepted}
+        names = [group.problem.id for group, flag in zip(data.groups, flags.tolist(), strict=True) if flag]
+        waiting = [*memory.get("queue", []), *(name for name in names if name in usable)]
+        figures: dict[str, float] = {"interleave/queue": len(waiting)}
+        if len(waiting) >= interleave.size:
+            asked, waiting = waiting[: interleave.size], waiting[interleave.size :]
+            step = self.collector.demonstrations_of(asked, number)
+            learned = self._learn(interleave.recipe, "sft", step, memory, 0, 1, stoppable=False)
+            figures |= {f"interleave/{name}": learned[name] for name in ("loss", "grad_norm")}
+            figures |= demonstration_metrics(step)
+            figures |= {name: learned[name] for name in ("trained_tokens", "optimiser_steps")}
+        memory["queue"] = waiting
         return figures
 
     def _glance(self, data: Step, recipe: Recipe, step: int) -> dict[str, float]:
@@ -183,17 +235,17 @@ class Run:
 
     def seal(self) -> None:
         """Write the state as a checkpoint, unless that very step is sealed already."""
-        if self._sealed == self.state.step or self.optimizer is None:
+        if self._sealed == self.state.step or self.state.step == 0:
             return
         files = {
             "metrics.jsonl": "".join(self.state.metrics).encode(),
             "timings.jsonl": "".join(self.state.timings).encode(),
         }
-        tensors = optim.state_tensors(self.policy.model, self.optimizer)
+        tensors = optim.state_tensors(self.policy.model, self.optimizers)
         checkpoints.save(
             checkpoints.step_folder(self.root, self.state.step),
             tensors,
-            {"step": self.state.step, "identity": self.identity},
+            {"step": self.state.step, "identity": self.identity, "memory": self.state.memory},
             files,
         )
         checkpoints.prune(self.root)
@@ -212,25 +264,18 @@ class Run:
             return
         self.state = State(
             data["step"],
+            data["memory"],
             (folder / "metrics.jsonl").read_text().splitlines(keepends=True),
             (folder / "timings.jsonl").read_text().splitlines(keepends=True),
         )
         self._sealed = self.state.step
         optim.restore_model(self.policy.model, tensors)
-        done = self.schedule[self.state.step - 1][0]
-        self.optimizer = optim.build(self.policy.model, phase_optimizer(done, self.settings))
-        optim.restore_optimizer(self.policy.model, self.optimizer, tensors)
+        for kind in KINDS:
+            if any(name.startswith(f"{kind}/") for name in tensors):
+                settings = optimizer_settings(kind, self.settings)
+                self.optimizers[kind] = optim.build(self.policy.model, settings)
+                optim.restore_optimizer(self.policy.model, kind, self.optimizers[kind], tensors)
         print(f"continuing after step {self.state.step} of {len(self.schedule)}", file=sys.stderr, flush=True)
-
-
-def phase_steps(phase: Phase, settings: Train) -> int:
-    """Length of a phase in steps."""
-    return settings.steps if phase.kind == "rl" else settings.sft_steps
-
-
-def phase_optimizer(phase: Phase, settings: Train) -> Optimizer:
-    """Optimiser settings of a phase."""
-    return settings.rl if phase.kind == "rl" else settings.sft
 
 
 def consumed(metrics: list[str]) -> dict[str, int]:

@@ -5,40 +5,46 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Recipe, Rows
+from dagrpo.algorithm import Moment, Recipe, Rows
 from dagrpo.trainer.collect import Step
-from dagrpo.trainer.credit import all_wrong_rows, group_any, mixed_rows, raw_advantage
+from dagrpo.trainer.credit import all_wrong_rows, group_any, mixed_rows
 from dagrpo.trainer.loss import active_rows, plan
 
 
 def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
     """Reward, accuracy, lengths, entropy, and what anchors and the gate did, of a reinforcement step."""
-    rows, policy = step.rows, ~step.rows.anchor
+    rows, policy, consumed = step.rows, ~step.rows.anchor, step.consumed
     rollouts = [rollout for group in step.groups for rollout in group.rollouts if rollout.source == "policy"]
     entropies = [entropy for rollout in rollouts for entropy in rollout.entropies]
+    own = group_any(policy, rows.group)
     figures: dict[str, float] = {
         "reward": _mean(rows.reward[policy]),
-        "accuracy": _mean(rows.correct[policy]),
+        "accuracy": consumed.correct / max(1, consumed.samples),
         "response_tokens": _mean(rows.length[policy]),
         "truncated_share": _mean(rows.truncated[policy]),
-        "mixed_groups": _mean(group_any(mixed_rows(rows), rows.group)),
-        "samples": len(rollouts),
-        "prompt_tokens": sum(len(group.prompt_tokens) for group in step.groups),
-        "response_tokens_total": int(rows.length[policy].sum()),
+        "mixed_groups": _mean(group_any(mixed_rows(rows), rows.group)[own]),
+        "samples": consumed.samples,
+        "prompt_tokens": consumed.prompt_tokens,
+        "response_tokens_total": consumed.response_tokens,
     }
     if entropies:
         figures["entropy"] = float(torch.tensor(entropies, dtype=torch.float64).mean())
     levels = torch.tensor([-1 if group.problem.level is None else group.problem.level for group in step.groups])
+    levels = torch.where(own, levels, -1)
     signal = group_any(rows.weight * rows.advantage != 0, rows.group)
     for level in sorted(set(levels.tolist()) - {-1}):
         figures[f"accuracy/level{level}"] = _mean(rows.correct[policy & (levels[rows.group] == level)])
         figures[f"signal_groups/level{level}"] = _mean(signal[levels == level])
+    if recipe.filter is not None:
+        figures |= {"filter/groups": int(own.sum()), "filter/rounds": consumed.rounds}
+    if recipe.data == "both":
+        figures |= demonstration_metrics(step)
     if recipe.anchors is not None:
         push = (rows.weight * rows.advantage).abs()
         figures["anchors"] = int(rows.anchor.sum())
         figures["anchor/advantage"] = _mean(rows.advantage[rows.anchor])
         figures["anchor/push"] = float(push[rows.anchor].sum() / push.sum()) if bool(push.any()) else float("nan")
-        figures["anchor/kept"] = int((rows.anchor & active_rows(plan(recipe.objective, rows, budget=1))).sum())
+        figures["anchor/kept"] = int((rows.anchor & active_rows(plan(recipe.objective, Moment(rows), budget=1))).sum())
         figures["anchor/rejected"] = step.rejected
     asked = _asked(recipe, rows)
     if bool(asked.any()):
@@ -55,7 +61,7 @@ def _asked(recipe: Recipe, rows: Rows) -> Tensor:
         case "never":
             return torch.zeros_like(rows.anchor)
         case "mixed":
-            return mixed_rows(replace(rows, advantage=raw_advantage(recipe, rows)))
+            return mixed_rows(replace(rows, advantage=recipe.advantage(rows)))
         case "all_wrong":
             return all_wrong_rows(rows)
         case "wrong":
@@ -64,7 +70,7 @@ def _asked(recipe: Recipe, rows: Rows) -> Tensor:
 
 def _gate_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
     """What the gate did, its two sides taken from the advantage before a baseline was taken anew."""
-    rows = replace(step.rows, advantage=raw_advantage(recipe, step.rows))
+    rows = replace(step.rows, advantage=recipe.advantage(step.rows))
     positive, negative, kept = rows.advantage > 0, rows.advantage < 0, rows.weight > 0
     mixed = mixed_rows(rows)
     groups = group_any(mixed, rows.group)
@@ -104,5 +110,7 @@ def _mean(values: Tensor) -> float:
 
 
 def demonstration_metrics(step: Step) -> dict[str, float]:
-    """What an SFT step read."""
-    return {"demonstrations": len(step.groups), "demonstration_tokens": int(step.rows.length.sum())}
+    """How many demonstrations, each a group of its own, a step read."""
+    streamed = [group for group in step.groups if all(rollout.source == "anchor" for rollout in group.rollouts)]
+    tokens = sum(len(rollout.tokens) for group in streamed for rollout in group.rollouts)
+    return {"demonstrations": len(streamed), "demonstration_tokens": tokens}

@@ -31,12 +31,13 @@ def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def state_tensors(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """Weights and optimiser state by name, for a checkpoint."""
+def state_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.AdamW]) -> dict[str, Tensor]:
+    """Weights and the state of each optimiser by name, for a checkpoint."""
     tensors = {f"model/{name}": parameter.data for name, parameter in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        for part, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{part}/{name}"] = value
+    for kind, optimizer in optimizers.items():
+        for name, parameter in model.named_parameters():
+            for part, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{kind}/{part}/{name}"] = value
     return tensors
 
 
@@ -47,10 +48,10 @@ def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             parameter.copy_(tensors[f"model/{name}"])
 
 
-def restore_optimizer(model: nn.Module, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
-    """Put the optimiser state of :func:`state_tensors` back."""
+def restore_optimizer(model: nn.Module, kind: str, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+    """Put the state that :func:`state_tensors` keeps of the optimiser ``kind`` back."""
     for name, parameter in model.named_parameters():
-        parts = {part: tensors[f"{part}/{name}"] for part in _STATE if f"{part}/{name}" in tensors}
+        parts = {part: tensors[f"{kind}/{part}/{name}"] for part in _STATE if f"{kind}/{part}/{name}" in tensors}
         if parts:
             # AdamW keeps its step counter on the CPU unless it is fused
             optimizer.state[parameter] = {

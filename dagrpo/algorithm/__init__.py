@@ -1,0 +1,80 @@
+"""An algorithm is a declarative record of slots; the trainer runs the slots in order and knows no method's name.
+
+The order of the slots is the order of the data::
+
+    curriculum -> plan -> anchors -> reward -> filter -> advantage -> scores -> weight -> token weight -> objective
+
+A *phase* is one filled record of slots (:class:`Recipe`) with a length and an optimiser; an :class:`Algorithm` is a
+sequence of phases. A method is a function from its options to an :class:`Algorithm`, registered by :func:`method`.
+"""
+
+from dagrpo.algorithm.registry import Method, NoOptions, find_method, method, methods
+from dagrpo.algorithm.rows import GroupPass, Memory, Moment, Rows, Sequences, Tokens, rows_of, select
+from dagrpo.algorithm.slots import (
+    Advantage,
+    Algorithm,
+    Anchors,
+    Asked,
+    Curriculum,
+    Drawn,
+    Filter,
+    Interleave,
+    Phase,
+    Plan,
+    Recipe,
+    RewardFn,
+    Sampler,
+    WeightFn,
+    correctness,
+    one_group,
+)
+from dagrpo.algorithm.terms import (
+    SequenceTerm,
+    Term,
+    entropy_bonus,
+    kl_to_reference,
+    likelihood,
+    policy_gradient,
+    shaped,
+    weighted_likelihood,
+)
+
+__all__ = [
+    "Advantage",
+    "Algorithm",
+    "Anchors",
+    "Asked",
+    "Curriculum",
+    "Drawn",
+    "Filter",
+    "GroupPass",
+    "Interleave",
+    "Memory",
+    "Method",
+    "Moment",
+    "NoOptions",
+    "Phase",
+    "Plan",
+    "Recipe",
+    "RewardFn",
+    "Rows",
+    "Sampler",
+    "SequenceTerm",
+    "Sequences",
+    "Term",
+    "Tokens",
+    "WeightFn",
+    "correctness",
+    "entropy_bonus",
+    "find_method",
+    "kl_to_reference",
+    "likelihood",
+    "method",
+    "methods",
+    "one_group",
+    "policy_gradient",
+    "rows_of",
+    "select",
+    "shaped",
+    "weighted_likelihood",
+]

@@ -1,0 +1,70 @@
+"""Methods by name: a method is a function from its options to an :class:`Algorithm`, registered by :func:`method`."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from dagrpo.algorithm.slots import Algorithm
+from dagrpo.config import Strict, nearest, parse
+from dagrpo.errors import UserError
+
+
+class NoOptions(Strict):
+    """For methods without parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A registered method: its options' type, and the function that builds the algorithm from them."""
+
+    name: str
+    options: type[Strict]
+    build: Callable[[Any], Algorithm]
+    module: str
+
+    def algorithm(self, options: Mapping[str, Any], where: str) -> Algorithm:
+        """Check the options and build. Raises :class:`UserError` for unknown or impossible options."""
+        return self.build(parse(self.options, options, where))
+
+    def resolved(self, options: Mapping[str, Any]) -> Strict:
+        """The options with every default filled in."""
+        return parse(self.options, options, f"options of {self.name}")
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(
+    name: str, options: type[Strict] = NoOptions
+) -> Callable[[Callable[[Any], Algorithm]], Callable[[Any], Algorithm]]:
+    """Register a function from options to :class:`Algorithm` under a name."""
+
+    def register(build: Callable[[Any], Algorithm]) -> Callable[[Any], Algorithm]:
+        if name in _METHODS and _METHODS[name].module != build.__module__:
+            raise UserError(
+                f"method {name!r} is registered by {_METHODS[name].module} and by {build.__module__}; rename one"
+            )
+        _METHODS[name] = Method(name, options, build, build.__module__)
+        return build
+
+    return register
+
+
+def methods() -> dict[str, Method]:
+    """Import every module or package named in the entry point group ``dagrpo.methods``; return all methods."""
+    for entry in entry_points(group="dagrpo.methods"):
+        module = entry.load()
+        for child in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            importlib.import_module(f"{module.__name__}.{child.name}")
+    return dict(sorted(_METHODS.items()))
+
+
+def find_method(name: str) -> Method:
+    """Look a method up. Raises :class:`UserError`, with the nearest name, if there is none."""
+    known = methods()
+    if name not in known:
+        raise UserError(f"no method is named {name!r}{nearest(name, list(known))}")
+    return known[name]

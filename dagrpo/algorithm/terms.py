@@ -1,0 +1,97 @@
+"""The summands of a loss: of tokens, each by itself or with its row, and of whole sequences that are compared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from dagrpo.algorithm.rows import Moment, Rows, Sequences, Tokens
+from dagrpo.objectives import token_losses
+from dagrpo.objectives.aggregation import Aggregate
+
+RowFlags = Callable[[Rows], Tensor]
+"""Which rows: bool, (N,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand of the loss: a sum over tokens of selected rows, divided by a count over the whole step.
+
+    ``loss`` gives a loss for each token, (n,). ``rows`` selects by source, or by any column; ``count`` says which rows
+    enter the denominator. ``weighted`` terms multiply each row by weight x advantage, and rows where that is zero cost
+    nothing; the others are plain likelihood terms. ``coefficient`` is a number, or one that depends on the moment, for
+    all rows or for each of them, (N,).
+    """
+
+    loss: Callable[[Tokens], Tensor]
+    rows: Literal["policy", "anchor", "all"] | RowFlags = "all"
+    count: Literal["selected", "all"] = "selected"
+    aggregate: Aggregate = "constant"
+    weighted: bool = True
+    coefficient: float | Callable[[Moment], float | Tensor] = 1.0
+    clip: tuple[float, float] | None = None
+    needs_reference: bool = False
+    needs_entropy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceTerm:
+    """One summand of the loss that compares responses with each other, such as pairs.
+
+    ``loss`` gives one number; its means, and so its denominators, are its own. It must not depend on rows that are not
+    selected. No weight or advantage enters unless the loss reads it.
+    """
+
+    loss: Callable[[Sequences], Tensor]
+    rows: RowFlags
+    coefficient: float | Callable[[Moment], float] = 1.0
+    needs_reference: bool = False
+
+
+def policy_gradient(clip: tuple[float, float] | None = None, **where: Any) -> Term:
+    """A term in the ratio of new to old policy, clipped to [1 - clip[0], 1 + clip[1]] where ``clip`` is given."""
+
+    def loss(tokens: Tokens) -> Tensor:
+        if clip is None:
+            return token_losses.ratio(tokens.logp, tokens.old_logp, tokens.coefficient)
+        return token_losses.ppo_clip(tokens.logp, tokens.old_logp, tokens.coefficient, *clip)
+
+    return Term(loss, clip=clip, **where)
+
+
+def shaped(gamma: float, **where: Any) -> Term:
+    """LUFFY's off-policy term in pi / (pi + gamma); see :func:`dagrpo.objectives.token_losses.shaped`."""
+    return Term(lambda tokens: token_losses.shaped(tokens.logp, tokens.coefficient, gamma), **where)
+
+
+def weighted_likelihood(**where: Any) -> Term:
+    """Weight times advantage on the log-likelihood; see :func:`dagrpo.objectives.token_losses.log_likelihood`."""
+    return Term(lambda tokens: token_losses.log_likelihood(tokens.logp, tokens.coefficient), **where)
+
+
+def entropy_bonus(coefficient: float, **where: Any) -> Term:
+    """Minus the entropy (nats) of the policy at each token, averaged over all tokens of the selected rows."""
+    return Term(
+        lambda tokens: -tokens.entropy,
+        aggregate="token",
+        weighted=False,
+        coefficient=coefficient,
+        needs_entropy=True,
+        **where,
+    )
+
+
+def likelihood(**where: Any) -> Term:
+    """Negative log-likelihood of the selected rows, averaged over all their tokens (the global token mean)."""
+    return Term(lambda tokens: -tokens.logp, aggregate="token", weighted=False, **where)
+
+
+def kl_to_reference(beta: float | Callable[[Moment], float | Tensor], **where: Any) -> Term:
+    """The k3 estimate of the divergence from the reference model (the initial policy), times ``beta``."""
+
+    def loss(tokens: Tokens) -> Tensor:
+        assert tokens.reference_logp is not None
+        return token_losses.k3(tokens.logp, tokens.reference_logp)
+
+    return Term(loss, weighted=False, coefficient=beta, needs_reference=True, **where)
