@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dagrpo import checkpoints
+from dagrpo.algorithm import methods
 from dagrpo.config import TrainSpec
 from dagrpo.errors import Interrupted
 from dagrpo.trainer import loop
@@ -31,6 +32,16 @@ def _digests(out: Path) -> dict[str, str]:
     timed = ("timings.jsonl", checkpoints.MANIFEST)
     files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in timed]
     return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("method", methods())
+def test_every_method_resumes_to_the_same_bits(made: tuple[Path, Path], tmp_path: Path, method: str) -> None:
+    job = spec(method, steps=4, sft_steps=2)
+    train(job, 0, *made, tmp_path / "whole", tmp_path / "whole-state")
+    with pytest.raises(Interrupted):
+        train(job, 0, *made, tmp_path / "parts", tmp_path / "state", _stop_at_step(tmp_path, 2))
+    train(job, 0, *made, tmp_path / "parts", tmp_path / "state")
+    assert _digests(tmp_path / "parts") == _digests(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("method", "options"), METHODS)

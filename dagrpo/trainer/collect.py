@@ -137,8 +137,7 @@ class Collector:
         sampler.consumed.rounds = 1
         if recipe.filter is not None:
             drawn = self._refilled(recipe, recipe.filter, sampler, step, drawn)
-        if recipe.remembers:
-            self._remember(drawn, memory)
+        met = drawn
         if recipe.filter is not None and recipe.filter.drop:
             drawn = [
                 one for one, valid in zip(drawn, self._valid(recipe, recipe.filter, drawn, step), strict=True) if valid
@@ -158,6 +157,8 @@ class Collector:
                 [rollout.tokens for group in groups for rollout in group.rollouts], rows.advantage, rows.group, n
             ),
         )
+        if recipe.remembers:
+            self._remember(met, memory)
         seconds = sampler.consumed.seconds, time.monotonic() - started - sampler.consumed.seconds
         return Step(tuple(groups), tuple(verdicts), rows, sampler.consumed, rejected, *seconds)
 

@@ -1,6 +1,5 @@
 """The training loop: collect, learn, record, seal; it runs a record of slots and knows no method's name."""
 
-import copy
 import json
 import shutil
 import sys
@@ -153,7 +152,9 @@ class Run:
 
     def _step(self, place: Place) -> dict[str, Any]:
         recipe, kind = place.phase.recipe, place.phase.kind
-        memory = copy.deepcopy(self.state.memory)  # committed with the step, so that a broken step leaves no trace
+        # A copy, committed with the step, so that a broken step leaves no trace; by way of JSON, so that a resumed run
+        # remembers nothing else than one that went through.
+        memory: Memory = json.loads(json.dumps(self.state.memory, sort_keys=True))
         if place.step == 0:
             self.optimizers = {}
             memory.pop("epoch", None)
