@@ -34,6 +34,7 @@ report: "workflows/report/workflow.rst"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/benchmarks.smk"
 include: "workflows/rules/diagnose.smk"
 include: "workflows/rules/report.smk"
 

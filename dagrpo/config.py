@@ -199,6 +199,23 @@ class Evaluation(Strict):
     reference: Name = Field("grpo", description="The arm that paired differences are taken to.")
 
 
+class Benchmarks(Strict):
+    """The real benchmarks, run over the checkpoints as lm-eval tasks; needs the extra lm-eval."""
+
+    tasks: tuple[str, ...] = Field(("nine",), min_length=1, description="Benchmarks by name, or nine, math, ood, all.")
+    arms: tuple[Name, ...] | None = Field(None, description="Arms beside the base, the reference among them; or all.")
+    prompt: Literal["think", "chat", "qwen", "plain"] = Field("chat", description="How the model wants to be asked.")
+    samples: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="k of avg@k by benchmark or group, where it is not the benchmark's own."
+    )
+    temperature: float = Field(0.6, ge=0, description="0 is greedy.")
+    max_new_tokens: int = Field(8192, ge=1)
+    limit: int | None = Field(None, ge=1, description="Only the first questions of each; marked everywhere.")
+    mirror: Path | None = Field(None, description="Folder that holds benchmarks/; where null, that of the problems.")
+    rollout_rows: int = Field(64, ge=1, description="Rows decoded together; does not change a sample.")
+    threads: int = Field(1, ge=1)
+
+
 class Experiment(Strict):
     """A whole experiment file."""
 
@@ -216,6 +233,7 @@ class Experiment(Strict):
     arms: dict[Name, Arm] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     evaluation: Evaluation
+    benchmarks: Benchmarks | None = None
 
     @field_validator("seeds", "base_seeds")
     @classmethod
@@ -234,6 +252,11 @@ class Experiment(Strict):
             self.train_of(name)
             if unknown := set(arm.seeds or ()) - set(self.seeds):
                 raise ValueError(f"arms.{name}.seeds: {min(unknown)} is not among the experiment's seeds {self.seeds}")
+        asked = self.benchmarks.arms if self.benchmarks else None
+        if strange := [name for name in asked or () if name not in self.arms]:
+            raise ValueError(f"benchmarks.arms: no arm is named {strange[0]!r}")
+        if asked is not None and self.evaluation.reference not in asked:
+            raise ValueError(f"benchmarks.arms: add {self.evaluation.reference!r}, which differences are taken to")
         if len(self.base_seeds) > 1 and (fixed := [name for name, base in self.bases.items() if base.kind != "mini"]):
             raise ValueError(f"base_seeds: base {fixed[0]!r} is not trained here and has one version; give one seed")
         return self
@@ -299,6 +322,22 @@ class EvaluationSpec(Strict):
     rollout_rows: int
     threads: int
     prompt: PromptSpec
+    verifier: Verifier
+    device: Literal["auto", "cpu", "cuda"]
+
+
+class BenchmarksSpec(Strict):
+    """All that the benchmarks of one checkpoint read; ``benchmarks`` are names, no groups."""
+
+    benchmarks: tuple[str, ...]
+    prompt: str
+    samples: dict[str, int]
+    temperature: float
+    max_new_tokens: int
+    limit: int | None
+    mirror: Path | None
+    rollout_rows: int
+    threads: int
     verifier: Verifier
     device: Literal["auto", "cpu", "cuda"]
 
@@ -371,6 +410,22 @@ def profile_spec(experiment: Experiment) -> EvaluationSpec:
             "temperature": experiment.train.temperature,
             "max_new_tokens": experiment.train.max_new_tokens,
         }
+    )
+
+
+def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
+    """Cut out what the benchmarks of a checkpoint read; a verifier for the miniature's answers gives way to the usual.
+
+    Args:
+        experiment: has a section ``benchmarks`` that names no groups.
+    """
+    settings = experiment.benchmarks
+    assert settings is not None
+    return BenchmarksSpec(
+        benchmarks=settings.tasks,
+        verifier=experiment.verifier if experiment.verifier.kind == "math" else Verifier(),
+        device=experiment.device,
+        **settings.model_dump(exclude={"tasks", "arms"}),
     )
 
 

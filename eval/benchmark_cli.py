@@ -37,8 +37,9 @@ def benchmark(
 ) -> None:
     """Run benchmarks over checkpoints by our engine; prints the table, keeps every sample."""
     needs_lm_eval()
-    os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars; ours tell the time left of each benchmark
+    from dagrpo.config import Verifier, parse
     from dagrpo.signals import stop_flag
+    from eval.nine.benchmarks import choose
     from eval.nine.lm_run import Settings, as_text, run
 
     chosen = choose(tasks)
@@ -54,11 +55,32 @@ def benchmark(
         dtype=dtype,
         device=device,
         source=source,
-        judge=judge,
-        workers=workers,
+        verifier=parse(Verifier, {"judge": judge, "workers": workers}, "benchmark"),
     )
     with stop_flag() as should_stop:
         print(as_text(run(read_models(models), settings, out, should_stop)))
+
+
+@app.command()
+def nine(
+    spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
+    model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")],
+    out: Annotated[Path, typer.Option(help="File of graded samples.")],
+    state: Annotated[Path, typer.Option(help="Resumable state; deleted when the job is done.")],
+) -> None:
+    """Run an experiment's benchmarks over one of its checkpoints."""
+    needs_lm_eval()
+    import torch
+
+    from dagrpo import config
+    from dagrpo.signals import stop_flag
+    from eval.nine.lm_run import run_one, settings_of
+
+    told = config.load(config.BenchmarksSpec, spec)
+    torch.set_num_threads(told.threads)
+    with stop_flag() as should_stop:
+        run_one(str(model), settings_of(told, seed), out, state, should_stop)
 
 
 @app.command("check-benchmarks")
@@ -69,7 +91,7 @@ def check_benchmarks(
 ) -> None:
     """Compare the benchmarks' rows with the lock."""
     from dagrpo.errors import UserError
-    from eval.nine.benchmarks import check
+    from eval.nine.benchmarks import check, choose
 
     found = check(choose(tasks), read_source(source), write=write)
     for row in found:
@@ -122,7 +144,7 @@ def contamination(
     """Compare training questions with the benchmarks', and list those that occur in both."""
     from dagrpo.checkpoints import write_atomically
     from dagrpo.problems.store import read_problems, write_problems
-    from eval.nine.benchmarks import load
+    from eval.nine.benchmarks import choose, load
     from eval.nine.contamination import overlaps, summary, without
 
     training = read_problems(train)
@@ -135,19 +157,6 @@ def contamination(
     if clean is not None:
         write_problems(clean, kept)
         print(f"the other {len(kept)} rows: {clean}")
-
-
-def choose(words: str) -> tuple[str, ...]:
-    """Turn names and groups of benchmarks into names, in table order. Raises ``UserError``."""
-    from eval.nine.benchmarks import BENCHMARKS, find
-
-    groups = {"nine": ("math", "ood"), "math": ("math",), "ood": ("ood",), "all": ("math", "ood", "extra")}
-    chosen: set[str] = set()
-    for word in filter(None, words.replace(" ", "").split(",")):
-        name = word.removeprefix("dagrpo_")
-        members = [one.name for one in BENCHMARKS.values() if one.domain in groups.get(name, ())]
-        chosen |= set(members) if name in groups else {find(name).name}
-    return tuple(name for name in BENCHMARKS if name in chosen)
 
 
 def read_models(words: list[str]) -> dict[str, str]:
@@ -167,6 +176,7 @@ def read_models(words: list[str]) -> dict[str, str]:
 def read_samples(words: list[str], benchmarks: tuple[str, ...]) -> dict[str, int]:
     """Turn ``N`` and ``BENCHMARK=N`` into k by benchmark. Raises ``UserError``."""
     from dagrpo.errors import UserError
+    from eval.nine.benchmarks import choose
 
     samples: dict[str, int] = {}
     for word in words:
@@ -187,10 +197,11 @@ def read_source(word: str | None) -> "Form | None":
 
 
 def needs_lm_eval() -> None:
-    """Refuse to go on without lm-eval. Raises ``UserError``."""
+    """Refuse to go on without lm-eval, and silence its progress bars. Raises ``UserError``."""
     from importlib.util import find_spec
 
     from dagrpo.errors import UserError
 
     if find_spec("lm_eval") is None:
         raise UserError("benchmark: lm-eval is not installed; run: pip install -c constraints.txt -e '.[lm-eval]'")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # ours tell the time left of each benchmark

@@ -11,21 +11,32 @@ Results = Annotated[Path, typer.Option(help="Folder of the experiment.")]
 Spec = Annotated[
     Path | None, typer.Option(help="The resolved experiment; specs/report.json of the folder if left out.")
 ]
+Published = Annotated[
+    Path | None, typer.Option(help="The published rows, to put ours beneath; no such table if left out.")
+]
 Out = Annotated[Path | None, typer.Option(help="Where the result goes; inside the folder if left out.")]
 
 
 @app.command()
-def tables(results: Results, spec: Spec = None, out: Out = None) -> None:
+def tables(results: Results, spec: Spec = None, published: Published = None, out: Out = None) -> None:
     """Compute all tables, of every base corpus, and judge the claims, from stored samples, metrics and gradients."""
     from eval.claims.read import write_claims
     from eval.gradients import write_conflict
+    from eval.nine.tables import write_nine
     from eval.records import open_runs
     from eval.tables import write_tables
 
     corpora, folder = open_runs(results, spec), out or results / "tables"
     write_tables(corpora, folder)
+    for base, runs in corpora.items():
+        if runs.nine is not None:
+            write_nine(runs.nine, folder / base)
     write_conflict(corpora, folder)
     write_claims(corpora, folder)
+    if published is not None:
+        from eval.published.table import compare, write_paper
+
+        write_paper(*compare(published, folder), folder)
 
 
 @app.command()
@@ -44,7 +55,7 @@ def figures(results: Results, spec: Spec = None, out: Out = None) -> None:
 
 
 @app.command()
-def report(results: Results, spec: Spec = None, out: Out = None) -> None:
+def report(results: Results, spec: Spec = None, published: Published = None, out: Out = None) -> None:
     """Write one self-contained page from tables, figures and run cards."""
     from eval.claims.read import read_claims
     from eval.claims.show import page_claims
@@ -55,7 +66,12 @@ def report(results: Results, spec: Spec = None, out: Out = None) -> None:
     corpora = open_runs(results, spec)
     claims = page_claims(read_claims(results / "tables"))
     applying = any(claim["corpora"] for claim in claims)
-    write_report(corpora, out or results / "report.html", claims if applying else None, section(corpora))
+    paper = None
+    if published is not None:
+        from eval.published.table import section as published_section
+
+        paper = published_section(published, results / "tables")
+    write_report(corpora, out or results / "report.html", claims if applying else None, section(corpora), paper)
 
 
 @app.command()

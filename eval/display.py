@@ -21,6 +21,7 @@ _TITLES = {
     "optimiser_steps": "optimiser steps",
     "trained_tokens": "trained tokens",
     "no_answer": "no answer",
+    "disagreement": "judges disagree",
     "masked_share": "rows masked, %",
     "mask/keep_pos": "positives kept, %",
     "mask/keep_neg": "negatives kept, %",
@@ -156,7 +157,7 @@ def verdicts(frames: Frames) -> Display:
                 (
                     Cell(row["label"]),
                     Cell("in distribution" if scope == INSIDE else "out of distribution"),
-                    *(Cell(f"{100 * row[key]:.1f}") for key in keys),
+                    *(Cell("" if pd.isna(row[key]) else f"{100 * row[key]:.1f}") for key in keys),
                     Cell(f"{row['response_tokens']:.1f}"),
                     Cell(f"{row['samples']:,}"),
                 ),
@@ -167,6 +168,7 @@ def verdicts(frames: Frames) -> Display:
     notes = (
         "Percent of all samples, each sample counting once (the main table gives each family the same weight). "
         "Truncated: the budget ended before the answer. Response tokens: mean.",
+        *(["Judges disagree: of the answers that both judged."] if "disagreement" in keys else []),
         *limits(frames),
     )
     return Display("Verdicts", header, tuple(rows), notes, names=2)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ import pandas as pd
 from dagrpo.config import Experiment, parse
 from dagrpo.errors import UserError
 from dagrpo.records import Verdict
+from eval.nine.benchmarks import BENCHMARKS
 from eval.statistics import Scores
 
 BASE = "base"
+OUT_OF_DISTRIBUTION, EXTRA = (
+    tuple(one.name for one in BENCHMARKS.values() if one.domain == domain) for domain in ("ood", "extra")
+)
 _KEYS = ("problem_id", "family", "level", "problem_hash", "prompt_hash", "sample", "tokens", "verdict")
 
 
@@ -22,12 +26,28 @@ _KEYS = ("problem_id", "family", "level", "problem_hash", "prompt_hash", "sample
 class Runs:
     """Where the files of an experiment on one base corpus stand, and its arms and seeds, in table order.
 
-    Arms with fewer seeds than others, the sweeps, stand after the main arms.
+    Arms with fewer seeds than others, the sweeps, stand after the main arms. ``kept`` is the folder of the samples;
+    ``alone`` are families that count in no average.
     """
 
     results: Path
     experiment: Experiment
     base: str
+    kept: str = "samples"
+    alone: tuple[str, ...] = ()
+
+    @property
+    def nine(self) -> "Runs | None":
+        """The same runs on the real benchmarks, with the arms that were asked them; ``None`` without benchmarks."""
+        if (asked := self.experiment.benchmarks) is None:
+            return None
+        changes: dict[str, Any] = {
+            "arms": {
+                name: arm for name, arm in self.experiment.arms.items() if asked.arms is None or name in asked.arms
+            },
+            "evaluation": self.experiment.evaluation.model_copy(update={"out_of_distribution": OUT_OF_DISTRIBUTION}),
+        }
+        return replace(self, experiment=self.experiment.model_copy(update=changes), kept="nine", alone=EXTRA)
 
     @property
     def seeds(self) -> dict[str, tuple[int, ...]]:
@@ -62,7 +82,7 @@ class Runs:
         return "dagrpo" if "dagrpo" in others else others[-1] if others else None
 
     def samples(self, arm: str, seed: int) -> Path:
-        return self.results / "samples" / self.base / arm / f"seed{seed}.jsonl"
+        return self.results / self.kept / self.base / arm / f"seed{seed}.jsonl"
 
     def run(self, arm: str, seed: int) -> Path:
         return self.results / "runs" / self.base / arm / f"seed{seed}"
@@ -73,7 +93,8 @@ class Evaluation:
     """The samples that the tables of one base corpus are made from: problems that every run was evaluated on.
 
     ``samples`` has a row for each sample: arm, seed, family, problem (position in table order), level, verdict,
-    tokens, correct. ``families`` are in table order. ``limited`` says how many problems of how many were asked for,
+    tokens, correct, disagreement (of two judges; NaN where fewer spoke) and majority (NaN where nobody counted).
+    ``families`` are in table order. ``limited`` says how many problems of how many were asked for,
     where not all were; ``missing`` how many were left out because some run lacks them.
     """
 
@@ -134,7 +155,7 @@ def read_samples(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is missing; a line is broken; a sample stands twice; problems of one family have unequal counts.
     """
-    frame = pd.DataFrame(_picked(path), columns=list(_KEYS))
+    frame = pd.DataFrame(_picked(path), columns=[*_KEYS, "disagreement", "majority"])
     if frame.empty:
         raise UserError(f"{path}: holds no sample; evaluate again")
     twice = frame.duplicated(["problem_id", "sample"])
@@ -148,25 +169,26 @@ def read_samples(path: Path) -> pd.DataFrame:
     if (uneven > 1).any():
         family = uneven.index[uneven > 1][0]
         raise UserError(f"{path}: problems of {family!r} have different numbers of samples; evaluate again")
-    return frame.assign(level=frame["level"].astype(float), correct=frame["verdict"] == Verdict.CORRECT)
+    floats = {key: frame[key].astype(float) for key in ("level", "disagreement", "majority")}
+    return frame.assign(**floats, correct=frame["verdict"] == Verdict.CORRECT)
 
 
-def cells(samples: pd.DataFrame, problems: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+def cells(samples: pd.DataFrame, problems: np.ndarray, values: str = "correct") -> tuple[tuple[int, ...], np.ndarray]:
     """Average over the samples of each problem: the seeds, and an array of shape (seeds, problems)."""
-    table = samples.pivot_table(index="seed", columns="problem", values="correct", aggfunc="mean")[problems]
+    table = samples.pivot_table(index="seed", columns="problem", values=values, aggfunc="mean")[problems]
     return tuple(int(seed) for seed in table.index), table.to_numpy(float)
 
 
-def scores(evaluation: Evaluation, runs: Runs, problems: np.ndarray) -> list[Scores]:
-    """What each arm scored on the chosen problems, arms in table order.
+def scores(evaluation: Evaluation, runs: Runs, problems: np.ndarray, values: str = "correct") -> list[Scores]:
+    """What each arm scored on the chosen problems, arms in table order; ``values`` names the score's column.
 
     The base has a row for each training seed: the checkpoint that runs of this seed start from.
     """
     by_arm = dict(list(evaluation.samples.groupby("arm")))
-    base_seeds, rows = cells(by_arm[BASE], problems)
+    base_seeds, rows = cells(by_arm[BASE], problems, values)
     seeds = runs.experiment.seeds
     start = rows[[base_seeds.index(runs.experiment.base_seed(seed)) for seed in seeds]]
-    trained = [Scores(*cells(by_arm[arm], problems)) for arm in runs.seeds if arm != BASE]
+    trained = [Scores(*cells(by_arm[arm], problems, values)) for arm in runs.seeds if arm != BASE]
     return [Scores(seeds, start, trained=False), *trained]
 
 
@@ -223,12 +245,14 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _picked(path: Path) -> Iterator[list[Any]]:
     verdicts = {verdict.value for verdict in Verdict}
     for number, row in enumerate(read_lines(path), start=1):
-        lacking = [key for key in _KEYS if key not in row]
+        lacking = [key for key in (*_KEYS, "judges") if key not in row]
         if lacking:
             raise UserError(f"{path}, line {number}: key {lacking[0]!r} is missing; evaluate again")
         if row["verdict"] not in verdicts:
             raise UserError(f"{path}, line {number}: unknown verdict {row['verdict']!r}; evaluate again")
-        yield [row[key] for key in _KEYS]
+        said = row["judges"].values()
+        apart = float(len(set(said)) > 1) if len(said) > 1 else None
+        yield [*(row[key] for key in _KEYS), apart, row.get("majority")]
 
 
 def _check_weights(runs: Runs, arm: str, seed: int, fingerprint: str) -> None:

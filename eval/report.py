@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval import display
 from eval.display import INSIDE, OUTSIDE
+from eval.nine.tables import read_nine
 from eval.records import BASE, Runs, labels, load_cards, read_json
 from eval.render import Display, signed
 from eval.tables import read_table, read_tables
@@ -45,6 +46,7 @@ class Corpus:
     cautions: list[str]
     tables: Mapping[str, Display]
     has_levels: bool
+    nine: Mapping[str, Display]
 
 
 def write_report(
@@ -52,6 +54,7 @@ def write_report(
     out: Path,
     claims: Sequence[Claim] | None = None,
     conflict: Mapping[str, Any] | None = None,
+    paper: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page; it needs nothing but itself to be read.
 
@@ -63,6 +66,7 @@ def write_report(
         conflict: what ``conflict.html.j2`` shows of the gradients of a prompt's rows: sentences, a tuple of
             :class:`~eval.render.Display` under tables, and figures, each with name, caption and alt; the pictures are
             ``figures/<name>.svg``, where a name may begin with ``<base>/``.
+        paper: under table the published one, and under ours whether numbers of these runs stand beneath it.
     """
     runs = next(iter(corpora.values()))
     names, experiment = labels(runs), runs.experiment
@@ -87,6 +91,7 @@ def write_report(
         configuration=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         claims=claims,
         conflict=conflict,
+        paper=paper,
     )
     out.write_text(page, encoding="utf-8")
 
@@ -102,6 +107,7 @@ def read_corpus(runs: Runs, prefix: str) -> Corpus:
         cautions=list(display.limits(tables)),
         tables={**shown, "timing": display.timing(pd.read_csv(runs.timing))},
         has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
+        nine=read_nine(runs.tables),
     )
 
 

@@ -110,30 +110,39 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, float_format="%.10f", lineterminator="\n").encode()
 
 
-def columns(families: Sequence[str], outside: Sequence[str]) -> Columns:
-    """Every family by itself, and the macro average of each of the two kinds."""
+def columns(families: Sequence[str], outside: Sequence[str], alone: Sequence[str] = ()) -> Columns:
+    """Every family by itself, and the macro average of each of the two kinds; those of ``alone`` are in neither."""
     names: list[str] = []
     weights: list[np.ndarray] = []
+    averaged = [family for family in families if family not in alone]
     for average, is_outside in ((INSIDE, False), (OUTSIDE, True)):
-        members = [family for family in families if (family in outside) == is_outside]
+        members = [family for family in averaged if (family in outside) == is_outside]
         chosen = np.array([family in members for family in families], dtype=float)
         names += members
         weights += [np.array([family == member for family in families], dtype=float) for member in members]
         if members:
             names.append(average)
             weights.append(chosen / chosen.sum())
+    for family in families:
+        if family in alone:
+            names.append(family)
+            weights.append(np.array([family == other for other in families], dtype=float))
     return Columns(tuple(names), np.stack(weights))
 
 
-def comparison(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def comparison(
+    runs: Runs, evaluation: Evaluation, names: Mapping[str, str], values: str = "correct"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy of every arm in every column, and paired differences to the reference arm: a row an entry.
+
+    ``values`` names the column of the samples that is averaged.
 
     A difference is over the seeds that both arms have, so it is that of the accuracies only where both have all.
     """
     problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
     family = problems["family"].map(evaluation.families.index).to_numpy()
-    shape = columns(evaluation.families, runs.experiment.evaluation.out_of_distribution)
-    arms = scores(evaluation, runs, problems["problem"].to_numpy())
+    shape = columns(evaluation.families, runs.experiment.evaluation.out_of_distribution, runs.alone)
+    arms = scores(evaluation, runs, problems["problem"].to_numpy(), values)
     found = _estimate(runs, arms, family, shape.weights, "main")
     # A main arm must beat the main arms; one of a sweep, every arm.
     swept = np.array([arm in runs.sweeps for arm in names])
@@ -235,17 +244,23 @@ def consumed(runs: Runs, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def verdicts(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd.DataFrame:
-    """Share of each verdict among the evaluation samples of an arm, and the mean length of a response."""
+    """Share of each verdict among the evaluation samples of an arm, and the mean length of a response.
+
+    Where two judges spoke, ``disagreement`` is the share of answers that they see differently.
+    """
     outside = evaluation.samples["family"].isin(runs.experiment.evaluation.out_of_distribution)
     rows = []
-    for scope, among in ((INSIDE, ~outside), (OUTSIDE, outside)):
+    alone = evaluation.samples["family"].isin(runs.alone)
+    for scope, among in ((INSIDE, ~outside & ~alone), (OUTSIDE, outside)):
         by_arm = evaluation.samples[among].groupby("arm")
         for arm in names if among.any() else ():
             samples = by_arm.get_group(arm)
             shares = {verdict.value: float((samples["verdict"] == verdict).mean()) for verdict in Verdict}
             size = {"response_tokens": samples["tokens"].mean(), "samples": len(samples)}
-            rows.append({"arm": arm, "label": names[arm], "scope": scope, **shares, **size})
-    return pd.DataFrame(rows)
+            apart = {"disagreement": samples["disagreement"].mean()}
+            rows.append({"arm": arm, "label": names[arm], "scope": scope, **shares, **apart, **size})
+    frame = pd.DataFrame(rows)
+    return frame if frame["disagreement"].notna().any() else frame.drop(columns="disagreement")
 
 
 def masks(runs: Runs, metrics: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dagrpo.errors import UserError
-from eval.benchmark_cli import choose, read_models, read_samples, read_source
+from eval.benchmark_cli import read_models, read_samples, read_source
 from eval.nine import benchmarks
-from eval.nine.benchmarks import BENCHMARKS, check, load
+from eval.nine.benchmarks import BENCHMARKS, check, choose, load
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 
 

@@ -315,7 +315,7 @@ def test_the_verb_prints_the_published_rows_alone(tmp_path: Path) -> None:
     assert "| DaGRPO [" in printed and "ours," not in printed
     assert "An average that does not follow from its columns: DaGRPO, SFT→GRPO, average OOD: 49.3" in printed
     assert (tmp_path / "here" / "paper.md").read_text(encoding="utf-8") == printed
-    assert f"There are no tables in {tmp_path} yet" in call("--results", tmp_path)
+    assert f"There are no tables in {tmp_path / 'tables'} yet" in call("--results", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"here"}
 
 

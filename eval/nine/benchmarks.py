@@ -19,7 +19,6 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from dagrpo import seeds
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import nearest
 from dagrpo.errors import UserError
 from dagrpo.problems import mirror as mirrors
@@ -165,6 +164,21 @@ def find(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
+def choose(words: str) -> tuple[str, ...]:
+    """Turn names and groups (nine, math, ood, all), separated by commas, into names in table order.
+
+    Raises:
+        UserError: there is no such benchmark.
+    """
+    groups = {"nine": ("math", "ood"), "math": ("math",), "ood": ("ood",), "all": ("math", "ood", "extra")}
+    chosen: set[str] = set()
+    for word in filter(None, words.replace(" ", "").split(",")):
+        name = word.removeprefix("dagrpo_")
+        members = [one.name for one in BENCHMARKS.values() if one.domain in groups.get(name, ())]
+        chosen |= set(members) if name in groups else {find(name).name}
+    return tuple(name for name in BENCHMARKS if name in chosen)
+
+
 def read_lock() -> dict[str, dict[str, dict[str, Any]]]:
     """What the sets must be: benchmark -> form -> rows, sha256 (null where it is not known yet) and place."""
     lock: dict[str, dict[str, dict[str, Any]]] = json.loads(LOCK.read_text())
@@ -190,6 +204,8 @@ def check(
         found.append({"benchmark": name, "form": form, **now, "as_locked": same, "place": place})
         entry.update(now)
     if write:
+        from dagrpo.checkpoints import write_atomically  # imports torch
+
         write_atomically(LOCK, (json.dumps(lock, indent=1) + "\n").encode())
     return found
 

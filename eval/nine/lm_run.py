@@ -16,6 +16,8 @@ from lm_eval.utils import handle_non_serializable
 
 from dagrpo import provenance, seeds
 from dagrpo.checkpoints import write_atomically
+from dagrpo.config import BenchmarksSpec
+from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.signals import ShouldStop, never
 from eval.nine.benchmarks import BENCHMARKS, TASKS, Benchmark, find
@@ -45,8 +47,25 @@ class Settings:
     dtype: str = "float32"
     device: str = "auto"
     source: str | None = None
-    judge: str = "math_verify"
-    workers: int = 1
+    mirror: str | None = None
+    verifier: VerifierSpec = field(default_factory=VerifierSpec)
+
+
+def settings_of(spec: BenchmarksSpec, seed: int) -> Settings:
+    """What an experiment asks for."""
+    return Settings(
+        benchmarks=spec.benchmarks,
+        prompt=spec.prompt,
+        samples=spec.samples,
+        temperature=spec.temperature,
+        max_tokens=spec.max_new_tokens,
+        limit=spec.limit,
+        rows=spec.rollout_rows,
+        seed=seed,
+        device=spec.device,
+        mirror=None if spec.mirror is None else str(spec.mirror),
+        verifier=spec.verifier,
+    )
 
 
 def run(models: dict[str, str], settings: Settings, out: Path, should_stop: ShouldStop = never) -> pd.DataFrame:
@@ -66,18 +85,21 @@ def run(models: dict[str, str], settings: Settings, out: Path, should_stop: Shou
     family_of(settings.prompt)
     for name in (*settings.benchmarks, *settings.samples):
         find(name)
-    for logger in ("lm_eval", "datasets"):
-        logging.getLogger(logger).setLevel(logging.ERROR)  # their progress is ours to tell
-    metas = {name: _one(name, model, settings, out, should_stop) for name, model in models.items()}
+    metas = {
+        name: run_one(model, settings, out / f"{name}.jsonl", out / "state" / name, should_stop)
+        for name, model in models.items()
+    }
     shutil.rmtree(out / "state", ignore_errors=True)
-    table = scores({name: out / f"{name}.jsonl" for name in models}, settings.benchmarks, _limits(metas))
+    table = scores(
+        {name: out / f"{name}.jsonl" for name in models}, settings.benchmarks, _sizes(next(iter(metas.values())))
+    )
     write_atomically(out / "scores.csv", table.to_csv(index=False).encode())
     write_atomically(out / "scores.md", (as_text(table) + "\n").encode())
     return table
 
 
 def scores(
-    samples: dict[str, Path], benchmarks: Sequence[str], limits: dict[str, tuple[int, int]], resamples: int = 2000
+    samples: dict[str, Path], benchmarks: Sequence[str], sizes: dict[str, tuple[int, int]], resamples: int = 2000
 ) -> pd.DataFrame:
     """Score stored samples: one row for each checkpoint and benchmark, and for the average over each domain.
 
@@ -109,8 +131,8 @@ def scores(
                     "checkpoint": name,
                     "benchmark": title,
                     "k": "/".join(map(str, dict.fromkeys(int(frame.loc[[family], "k"].iloc[0]) for family in used))),
-                    "questions": sum(limits[family][0] for family in used),
-                    "of": sum(limits[family][1] for family in used),
+                    "questions": sum(sizes[family][0] for family in used),
+                    "of": sum(sizes[family][1] for family in used),
                     "score": estimates.mean[arm, column],
                     "low": estimates.low[arm, column],
                     "high": estimates.high[arm, column],
@@ -140,25 +162,36 @@ def as_text(table: pd.DataFrame) -> str:
     return "\n\n".join([text, *notes])
 
 
-def _one(name: str, model: str, settings: Settings, out: Path, should_stop: ShouldStop) -> dict[str, Any]:
+def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop: ShouldStop = never) -> dict[str, Any]:
+    """Run benchmarks over one checkpoint, and return what ``<path stem>.meta.json`` says of the samples in ``path``.
+
+    The samples have the form that ordinary evaluation writes, with ``majority`` besides: the score of maj@k. What is
+    finished is not run again; ``state`` holds finished batches until then. ``<path stem>.lm_eval.json`` has the results
+    as lm-eval writes them.
+
+    Raises:
+        UserError, Interrupted: like :func:`run`.
+    """
+    for logger in ("lm_eval", "datasets"):
+        logging.getLogger(logger).setLevel(logging.ERROR)  # their progress is ours to tell
     lm = DagrpoLM(
         model,
         device=settings.device,
         dtype=settings.dtype,
         batch_size=settings.rows,
         seed=settings.seed,
-        state=out / "state" / name,
+        state=state,
         should_stop=should_stop,
     )
     meta: dict[str, Any] = {
-        "settings": asdict(settings),
+        "spec": _told(settings),
+        "seed": settings.seed,
         "model": model,
         "model_fingerprint": lm.fingerprint,
         **provenance.card(lm.policy.device),
     }
-    path = out / f"{name}.jsonl"
     if path.exists() and meta_path(path).exists():
-        before = json.loads(meta_path(path).read_text())
+        before: dict[str, Any] = json.loads(meta_path(path).read_text())
         if all(before.get(key) == value for key, value in json.loads(json.dumps(meta)).items()):
             return before
     results = simple_evaluate(
@@ -171,8 +204,8 @@ def _one(name: str, model: str, settings: Settings, out: Path, should_stop: Shou
                 "prompt": settings.prompt,
                 "k": settings.samples,
                 "source": settings.source,
-                "judge": settings.judge,
-                "workers": settings.workers,
+                "mirror": settings.mirror,
+                **settings.verifier.model_dump(include={"judge", "workers", "seconds"}),
             },
         ),
         apply_chat_template=family_of(settings.prompt).chat,
@@ -195,7 +228,7 @@ def _one(name: str, model: str, settings: Settings, out: Path, should_stop: Shou
         for example in asked[find(benchmark).task]
         for record in _records(benchmark, example, settings.seed)
     ]
-    write_atomically(out / f"{name}.lm_eval.json", json.dumps(results, default=handle_non_serializable).encode())
+    write_atomically(path.with_suffix(".lm_eval.json"), json.dumps(results, default=handle_non_serializable).encode())
     write_atomically(path, "".join(lines).encode())
     write_atomically(meta_path(path), json.dumps(meta, indent=1).encode())
     lm.forget()
@@ -224,13 +257,22 @@ def _records(benchmark: str, example: dict[str, Any], seed: int) -> list[dict[st
     ]
 
 
+def _told(settings: Settings) -> dict[str, Any]:
+    """The settings that all checkpoints of a table share."""
+    return {**asdict(settings), "verifier": settings.verifier.model_dump(), "seed": None}
+
+
 def _limited(counts: dict[str, Any], benchmarks: Sequence[str]) -> dict[str, list[int]]:
+    """Benchmarks of which only the first questions were asked: name -> [asked, of]."""
     found = {name: counts[find(name).task] for name in benchmarks}
-    return {name: [count["effective"], count["original"]] for name, count in found.items()}
+    pairs = {name: [count["effective"], count["original"]] for name, count in found.items()}
+    return {name: [asked, of] for name, (asked, of) in pairs.items() if asked < of}
 
 
-def _limits(metas: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int]]:
-    return {name: (asked, of) for name, (asked, of) in next(iter(metas.values()))["limited"].items()}
+def _sizes(meta: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Questions of each benchmark: how many were asked, of how many."""
+    whole = {name: 2 * (source["rows"],) for name, source in meta["data"].items()}
+    return {name: (asked, of) for name, (asked, of) in {**whole, **meta["limited"]}.items()}
 
 
 def _questions(path: Path) -> pd.DataFrame:

@@ -5,13 +5,16 @@ For the files in ``tasks/``, whichever model of lm-eval runs them. Metadata (``-
 ``prompt``    family of prompts, see :mod:`eval.nine.prompts`
 ``k``         samples of each question, in place of the task's own number; or these numbers by benchmark
 ``source``    ``mirror`` or ``hub``, see :mod:`eval.nine.benchmarks`
+``mirror``    folder that holds ``benchmarks/``, in place of DAGRPO_MIRROR
 ``judge``     the judge whose word is the verdict: ``math_verify`` or ``sympy``
 ``workers``   processes that judge answers
+``seconds``   wall-clock limit of one verdict
 ``tokenizer`` where that of ``pretrained`` is not the one to count tokens with
 """
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args
 
 from datasets import Dataset
@@ -29,8 +32,8 @@ from eval.nine.prompts import ask, family_of
 GRADED = "graded"
 """Name of the filter under which lm-eval shows results."""
 
-_NEARLY = 0.99
-"""A response of which the end is not known counts as cut from this share of the budget on."""
+_FEWER, _FEWER_SHARE = 2, 0.01
+"""How many tokens of its budget a cut response may seem to lack: its text can be split into fewer than were sampled."""
 
 
 class Response(str):
@@ -57,7 +60,7 @@ class Benchmark(ConfigurableTask):
         if not isinstance(settings["repeats"], int) or settings["repeats"] < 1:
             raise UserError(f"k: must be a whole number from 1 on, found {settings['repeats']!r}")
         self.verifier = parse(
-            VerifierSpec, {key: metadata[key] for key in ("judge", "workers") if key in metadata}, "metadata"
+            VerifierSpec, {key: metadata[key] for key in ("judge", "workers", "seconds") if key in metadata}, "metadata"
         )
         super().__init__(config=settings)
 
@@ -67,7 +70,8 @@ class Benchmark(ConfigurableTask):
         form = metadata.get("source")
         if form not in (None, *get_args(Form)):
             raise UserError(f"source: must be mirror or hub, found {form!r}")
-        loaded = load(metadata["benchmark"], form)
+        mirror = metadata.get("mirror")
+        loaded = load(metadata["benchmark"], form, None if mirror is None else Path(mirror))
         metadata["data"] = loaded.source
         self.problems = {problem.id: problem for problem in loaded.problems}
         rows = [
@@ -116,7 +120,7 @@ class Benchmark(ConfigurableTask):
             return "stop"
         budget = self.config.generation_kwargs["max_gen_toks"]
         tokens = len(_tokenizer(name)(response, add_special_tokens=False)["input_ids"])
-        return "length" if tokens >= _NEARLY * budget else "stop"
+        return "length" if tokens >= budget - max(_FEWER, _FEWER_SHARE * budget) else "stop"
 
 
 def averages(doc: dict[str, Any], results: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -9,9 +9,10 @@ import pandas as pd
 from dagrpo.config import nearest
 from dagrpo.errors import UserError
 from eval.display import INSIDE
-from eval.published.read import AVERAGED, CERTAINTIES, COLUMNS, TITLES, Published
-from eval.render import Cell, Display, signed
-from eval.tables import read_table
+from eval.nine.tables import FOLDER
+from eval.published.read import AVERAGED, CERTAINTIES, COLUMNS, TITLES, Published, disagreements, read_published
+from eval.render import Cell, Display, latex, markdown, signed
+from eval.tables import read_table, to_csv
 
 BASE_MODEL = "Qwen2.5-Math-7B"
 CORRECTED = "corrected"  # shown in place of the certainty
@@ -19,22 +20,61 @@ _OURS = ("arm", "label", "seeds", "column", "limited", "missing", "mean", "low",
 _TEXTS = ("source", "base", "label", "certainty", "limited", "mark", "note")
 
 
-def read_ours(results: Path) -> dict[str, pd.DataFrame]:
-    """Read the main table of each base corpus of an experiment; none where none has been written.
+def read_ours(tables: Path) -> dict[str, pd.DataFrame]:
+    """Read the main table of each base corpus from the tables of an experiment; none where none has been written.
+
+    That of the benchmarks is taken where they ran, in place of that of the experiment's own evaluation.
 
     Raises:
         UserError: a file is no main table.
     """
     frames = {}
-    for path in sorted(results.glob("tables/*/main.csv")):
+    for path in sorted(tables.glob("*/main.csv")):
+        folder = path.parent
+        path = nine if (nine := folder / FOLDER / path.name).is_file() else path
         try:
             frame = read_table(path)
         except ValueError as error:  # pandas' own errors of parsing are among them
-            raise UserError(f"{path}: not a table ({error}); run `dagrpo tables --results {results}` again") from None
+            raise UserError(f"{path}: not a table ({error}); run `dagrpo tables` again") from None
         if lacking := [name for name in _OURS if name not in frame]:
-            raise UserError(f"{path}: column {lacking[0]!r} is missing; run `dagrpo tables --results {results}` again")
-        frames[path.parent.name] = frame
+            raise UserError(f"{path}: column {lacking[0]!r} is missing; run `dagrpo tables` again")
+        frames[folder.name] = frame
     return frames
+
+
+def compare(rows: Path, tables: Path | None, base_model: str = BASE_MODEL) -> tuple[pd.DataFrame, list[str]]:
+    """Read published rows and the tables of an experiment: :func:`paper_table`, and remarks for its notes.
+
+    Args:
+        rows: file of published rows.
+        tables: tables of an experiment; published rows alone where left out.
+        base_model: whose published rows ours are compared with.
+    """
+    known = read_published(rows)
+    ours = read_ours(tables) if tables else {}
+    frame = paper_table(known, ours, base_model)
+    remarks = [f"An average that does not follow from its columns: {found}." for found in disagreements(known)]
+    if tables and not ours:
+        remarks.insert(0, f"There are no tables in {tables} yet, so nothing of ours stands here.")
+    shared = set(frame.loc[frame["kind"] == "ours", "base"])
+    remarks += [
+        f"No family of {base} is one of the benchmarks, so it is left out." for base in ours if base not in shared
+    ]
+    return frame, remarks
+
+
+def write_paper(frame: pd.DataFrame, remarks: Sequence[str], folder: Path) -> None:
+    """Write what :func:`compare` found to ``paper.csv``, ``.md`` and, as far as it fits on a page, ``.tex``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "paper.csv").write_bytes(to_csv(frame))
+    (folder / "paper.md").write_text(markdown(show_paper(frame, remarks)), encoding="utf-8")
+    (folder / "paper.tex").write_text(latex(show_paper(one_page(frame), remarks), "tab:paper"), encoding="utf-8")
+
+
+def section(rows: Path, tables: Path) -> dict[str, Any]:
+    """What the report shows: the table, and whether anything of ours stands in it."""
+    frame, remarks = compare(rows, tables)
+    return {"table": show_paper(frame, remarks), "ours": bool((frame["kind"] == "ours").any())}
 
 
 def paper_table(

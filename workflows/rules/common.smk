@@ -14,6 +14,7 @@ from snakemake.utils import update_config
 from dagrpo import config as typed
 from dagrpo.errors import UserError
 
+PUBLISHED = str(Path(workflow.basedir, "results", "published.csv"))
 OWN_KEYS = ("experiment", "mirror", "methods")
 
 # The jobs call `dagrpo`, which stands beside the Python that runs this file, also where that is not activated.
@@ -23,7 +24,7 @@ os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
 def load_experiment():
     """The experiment of this run; a mistake in it ends the run with its sentence alone."""
     try:
-        return with_mirror(with_methods(typed.parse(typed.Experiment, *settings())))
+        return with_benchmarks(with_mirror(with_methods(typed.parse(typed.Experiment, *settings()))))
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -80,6 +81,25 @@ def with_mirror(experiment):
     return experiment.model_copy(update={"problems": experiment.problems.model_copy(update={"mirror": mirror})})
 
 
+def with_benchmarks(experiment):
+    """Resolve the groups of the section `benchmarks`, and fill in the mirror of the problems."""
+    asked = experiment.benchmarks
+    if asked is None:
+        return experiment
+    if find_spec("lm_eval") is None:
+        raise UserError("benchmarks: lm-eval is not installed; run: pip install -c constraints.txt -e '.[lm-eval]'")
+    from eval.nine.benchmarks import choose
+
+    mirror = asked.mirror or getattr(experiment.problems, "mirror", None) or os.environ.get("DAGRPO_MIRROR")
+    resolved = {
+        "tasks": choose(",".join(asked.tasks)),
+        "samples": {name: k for group, k in asked.samples.items() for name in choose(group)},
+        "mirror": Path(mirror).expanduser().resolve() if mirror else None,
+        "arms": None if asked.arms is None else tuple(name for name in asked.arms if name in experiment.arms),
+    }
+    return experiment.model_copy(update={"benchmarks": asked.model_copy(update=resolved)})
+
+
 def method_files():
     """The file that registers each method, found by its text: importing it would import torch (seconds)."""
     files = []
@@ -114,6 +134,8 @@ def spec_text(wildcards):
         spec = typed.profile_spec(EXPERIMENT)
     elif kind == "evaluation":
         spec = typed.evaluation_spec(EXPERIMENT)
+    elif kind == "nine":
+        spec = typed.benchmarks_spec(EXPERIMENT)
     else:
         spec = EXPERIMENT
     return spec.model_dump_json(indent=1)
@@ -167,6 +189,20 @@ def snapshot_runs(pattern):
         for arm in EXPERIMENT.arms
         if EXPERIMENT.train_of(arm).snapshots
         for seed in EXPERIMENT.seeds_of(arm)
+    ]
+
+
+def benchmark_runs(pattern):
+    """A path of every checkpoint that the benchmarks are run over; none where the experiment has none."""
+    if EXPERIMENT.benchmarks is None:
+        return []
+    arms = EXPERIMENT.benchmarks.arms or EXPERIMENT.arms
+    seeds = {"base": EXPERIMENT.base_seeds, **{arm: EXPERIMENT.seeds_of(arm) for arm in arms}}
+    return [
+        pattern.format(base=base, arm=arm, seed=seed)
+        for base in EXPERIMENT.bases
+        for arm in seeds
+        for seed in seeds[arm]
     ]
 
 

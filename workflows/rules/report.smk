@@ -11,6 +11,8 @@ rule tables:
         metrics=runs("<results>/runs/{base}/{arm}/seed{seed}/metrics.jsonl"),
         timings=runs("<results>/runs/{base}/{arm}/seed{seed}/timings.jsonl"),
         conflict=snapshot_runs("<results>/conflict/{base}/{arm}/seed{seed}.jsonl"),
+        nine=benchmark_runs("<results>/nine/{base}/{arm}/seed{seed}.jsonl"),
+        published=PUBLISHED,
     output:
         tables=report(
             directory("<results>/tables"),
@@ -26,7 +28,8 @@ rule tables:
     message:
         "tables"
     shell:
-        "exec dagrpo tables --spec {input.spec:q} --results {params.results:q} --out {output.tables:q} > {log:q} 2>&1"
+        "exec dagrpo tables --spec {input.spec:q} --results {params.results:q} --published {input.published:q}"
+        " --out {output.tables:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -57,6 +60,7 @@ rule report:
         tables="<results>/tables",
         timing=expand("<results>/timing/{base}.csv", base=EXPERIMENT.bases),
         figures="<results>/figures",
+        published=PUBLISHED,
     output:
         "<results>/report.html",
     log:
@@ -66,4 +70,5 @@ rule report:
     message:
         "report"
     shell:
-        "exec dagrpo report --spec {input.spec:q} --results {params.results:q} --out {output:q} > {log:q} 2>&1"
+        "exec dagrpo report --spec {input.spec:q} --results {params.results:q} --published {input.published:q}"
+        " --out {output:q} > {log:q} 2>&1"

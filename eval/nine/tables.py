@@ -1,0 +1,80 @@
+"""Tables of the real benchmarks of an experiment: the numbers, and what a reader sees of them.
+
+They stand in ``tables/<base>/nine/`` and have the form of the tables beside them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from eval import display, tables
+from eval.display import AVERAGES
+from eval.nine.benchmarks import BENCHMARKS
+from eval.records import Runs, labels, load_evaluation
+from eval.render import Display, latex, markdown
+
+FOLDER = "nine"
+_TITLES = {
+    "main": "The benchmarks: avg@k",
+    "differences": "The benchmarks: differences to {}",
+    "majority": "The benchmarks: maj@k",
+    "verdicts": "The benchmarks: verdicts",
+}
+
+
+def write_nine(runs: Runs, out: Path) -> None:
+    """Write the tables of one base corpus to ``<out>/nine/``: csv, md and tex."""
+    folder = out / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in compute(runs).items():
+        (folder / f"{name}.csv").write_bytes(tables.to_csv(frame))
+    for name, shown in read_nine(out).items():
+        (folder / f"{name}.md").write_text(markdown(shown), encoding="utf-8")
+        label = f"tab:{runs.experiment.name}-{runs.base}-{FOLDER}-{name}"
+        (folder / f"{name}.tex").write_text(latex(shown, label), encoding="utf-8")
+
+
+def compute(runs: Runs) -> dict[str, pd.DataFrame]:
+    """Compute every table of :attr:`eval.records.Runs.nine`; ``majority`` only where some benchmark has k > 1."""
+    evaluation, names = load_evaluation(runs), labels(runs)
+    main, differences = tables.comparison(runs, evaluation, names)
+    found = {"main": main, "differences": differences, "verdicts": tables.verdicts(runs, evaluation, names)}
+    last = evaluation.samples.groupby("family")["sample"].max()
+    if several := set(last.index[last > 0]):
+        agreed, _ = tables.comparison(runs, evaluation, names, values="majority")
+        found["majority"] = agreed[agreed["column"].isin(several)]
+    return found
+
+
+def read_nine(out: Path) -> dict[str, Display]:
+    """What a reader sees of the tables that :func:`write_nine` wrote, by name; empty where it wrote none."""
+    paths = {name: out / FOLDER / f"{name}.csv" for name in _TITLES}
+    frames = {name: tables.read_table(path) for name, path in paths.items() if path.is_file()}
+    return {name: _show(name, frames) for name in frames}
+
+
+def _show(name: str, frames: Mapping[str, pd.DataFrame]) -> Display:
+    main = frames["majority" if name == "majority" else "main"]
+    titles = {column: _title(str(column), of) for column, of in main.drop_duplicates("column").groupby("column")}
+    named = {
+        key: frame.assign(column=frame["column"].replace(titles)) if "column" in frame else frame
+        for key, frame in {**frames, "main": main}.items()
+    }
+    shown = display.show("main" if name == "majority" else name, named)
+    reference = frames["differences"]["reference"].iloc[0]
+    no_figure = [one.title for one in BENCHMARKS.values() if one.no_figure and one.name in titles]
+    notes = [
+        *display.limits(named),
+        *(note for note in shown.notes if note not in display.limits(named)),
+        *(f"{title}: some of its questions speak of a figure that no copy of the set has." for title in no_figure),
+    ]
+    return replace(shown, title=_TITLES[name].format(reference), notes=tuple(notes))
+
+
+def _title(column: str, entry: pd.DataFrame) -> str:
+    if column in AVERAGES:
+        return column
+    k = int(entry["samples"].iloc[0] // entry["problems"].iloc[0])
+    return BENCHMARKS[column].title + (f", k = {k}" if k > 1 else "")

@@ -1,0 +1,25 @@
+"""The real benchmarks, where the experiment has a section of that name: each job loads one checkpoint, once."""
+
+
+rule nine:
+    input:
+        spec="<results>/specs/nine.json",
+        model=model_of,
+    output:
+        samples="<results>/nine/{base}/{arm}/seed{seed}.jsonl",
+        meta="<results>/nine/{base}/{arm}/seed{seed}.meta.json",
+        results="<results>/nine/{base}/{arm}/seed{seed}.lm_eval.json",
+    log:
+        "<logs>/nine/{base}.{arm}.seed{seed}.log",
+    benchmark:
+        "<benchmarks>/nine/{base}.{arm}.seed{seed}.tsv"
+    threads: EXPERIMENT.benchmarks.threads if EXPERIMENT.benchmarks else 1
+    resources:
+        gpu=gpus(),
+    params:
+        state=f"results/{EXPERIMENT.name}/state/nine/{{base}}.{{arm}}.seed{{seed}}",
+    message:
+        "benchmarks of {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
+    shell:
+        "exec dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
+        " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
