@@ -47,8 +47,8 @@ def rows_of(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def write_mirror(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a mirror of made-up rows with its lock, and make both the ones in use. Returns the mirror."""
+def write_rows(folder: Path) -> Path:
+    """Write a mirror of made-up rows, and beside them ``lock.json`` that says so. Returns the mirror."""
     (folder / "benchmarks").mkdir(parents=True)
     lock = json.loads(benchmarks.LOCK.read_text())
     for name in BENCHMARKS:
@@ -56,6 +56,12 @@ def write_mirror(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "benchmarks" / f"{name}.jsonl").write_text(text)
         lock[name]["mirror"] = {"rows": QUESTIONS, "sha256": sha256(text.encode()).hexdigest()}
     (folder / "lock.json").write_text(json.dumps(lock))
+    return folder
+
+
+def write_mirror(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a mirror of made-up rows with its lock, and make both the ones in use. Returns the mirror."""
+    write_rows(folder)
     monkeypatch.setattr(benchmarks, "LOCK", folder / "lock.json")
     monkeypatch.setenv("DAGRPO_MIRROR", str(folder))
     return folder
