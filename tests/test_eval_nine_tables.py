@@ -37,9 +37,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         results / "specs" / "report.json",
         spec | {"benchmarks": {"tasks": list(FAMILIES), "arms": ["grpo", "dagrpo"], "limit": 6}},
     )
-    rows = Path(__file__).parent.parent / "results" / "published.csv"
+    published = Path(__file__).parent.parent / "results" / "published.csv"
     for verb in ("tables", "figures", "report"):
-        words = ["--published", str(rows)] if verb != "figures" else []
+        words = ["--published", str(published)] if verb != "figures" else []
         done = CliRunner().invoke(app, [verb, "--results", str(results), *words], catch_exceptions=False)
         assert done.exit_code == 0, done.output
     return results
