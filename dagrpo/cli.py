@@ -89,6 +89,18 @@ def methods() -> None:
         print(f"{name}  ({method.module})  {options}")
 
 
+@app.command("new-baseline")
+def new_baseline(name: Annotated[str, typer.Argument(help="Name of the method, as in my_method.")]) -> None:
+    """Write the file of a new method, with a working example and its test."""
+    from dagrpo.scaffold import new_baseline as write
+
+    file, test = write(name, Path.cwd())
+    print(f"{file.relative_to(Path.cwd())}    the method: change its head, options and slots")
+    print(f"{test.relative_to(Path.cwd())}    numbers by hand")
+    print(f"next:  make test ARGS='-k {name}'")
+    print(f"       make reproduce EXPERIMENT=mini METHODS=grpo,{name}")
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON schema of an experiment file."""
