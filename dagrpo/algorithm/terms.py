@@ -9,6 +9,7 @@ from torch import Tensor
 from dagrpo.algorithm.rows import Moment, Rows, Sequences, Tokens
 from dagrpo.objectives import token_losses
 from dagrpo.objectives.aggregation import Aggregate
+from dagrpo.objectives.groups import group_differs
 
 RowFlags = Callable[[Rows], Tensor]
 """Which rows: bool, (N,)."""
@@ -47,6 +48,27 @@ class SequenceTerm:
     rows: RowFlags
     coefficient: float | Callable[[Moment], float] = 1.0
     needs_reference: bool = False
+
+
+def contrasted(rows: Rows) -> Tensor:
+    """Rollouts with tokens in groups where such rollouts differ in reward: bool, (N,); only these can be compared."""
+    return group_differs(rows.reward, rows.group, ~rows.anchor & (rows.length > 0))
+
+
+def margins(sequences: Sequences, pairs: Tensor, per_token: bool = False) -> Tensor:
+    """How much further the policy has come from the reference model for the first of each pair than for the second.
+
+    Args:
+        pairs: places of rows, (2, P).
+        per_token: divide each row's log-ratio by its length.
+
+    Returns:
+        Nats, (P,).
+    """
+    assert sequences.reference_logp is not None, "the term must declare that it needs the reference model"
+    moved = sequences.logp - sequences.reference_logp
+    moved = moved / sequences.rows.length.clamp(min=1).to(moved) if per_token else moved
+    return moved[pairs[0]] - moved[pairs[1]]
 
 
 def policy_gradient(clip: tuple[float, float] | None = None, **where: Any) -> Term:

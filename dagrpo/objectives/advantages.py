@@ -43,3 +43,25 @@ def group_advantage(reward: Tensor, group: Tensor, include: Tensor, scale: Scale
     # Equal rewards are found by comparison: the mean of n times 0.1 is not always 0.1, and a rounding error would
     # give such a group two signs.
     return torch.where(highest > lowest, advantage, 0)
+
+
+def likelihood_weight(reward: Tensor, group: Tensor, include: Tensor, beta: float) -> Tensor:
+    """Weigh a response by its reward: w_i = exp(R_i / β) / mean(exp(R / β)), the mean over its group.
+
+    Reward-weighted regression (Peters and Schaal, 2007), as in arXiv 2404.14367.
+
+    Args:
+        reward: floating point, shape (N,).
+        group: int64, shape (N,).
+        include: bool, shape (N,). The mean is taken over these rows; the others get 0.
+        beta: temperature, in units of reward, greater than 0.
+
+    Returns:
+        Shape (N,), of mean 1 in each group.
+    """
+    assert beta > 0, f"beta must be greater than 0, found {beta}"
+    highest = group_max(torch.where(include, reward, -torch.inf), group)
+    # Less the highest reward, which cancels, exp cannot overflow.
+    worth = torch.where(include, torch.exp((reward - highest) / beta), 0)
+    count = group_sum(include.to(reward.dtype), group)
+    return torch.where(include, worth * count / group_sum(worth, group), 0)

@@ -29,6 +29,18 @@ def group_min(values: Tensor, group: Tensor) -> Tensor:
     return -group_max(-values, group)
 
 
+def group_differs(values: Tensor, group: Tensor, include: Tensor) -> Tensor:
+    """Flag the included rows of groups in which these differ in value: bool, (N,).
+
+    Args:
+        values: floating point, shape (N,).
+        group: as in :func:`group_sum`.
+        include: bool, shape (N,).
+    """
+    highest = group_max(torch.where(include, values, -torch.inf), group)
+    return include & (highest > group_min(torch.where(include, values, torch.inf), group))
+
+
 def _check(values: Tensor, group: Tensor) -> None:
     assert values.ndim == 1 and values.is_floating_point(), f"values: float (N,), found {values.dtype} {values.shape}"
     assert group.shape == values.shape and group.dtype == torch.int64, f"group: int64 (N,), found {group.shape}"

@@ -1,0 +1,130 @@
+"""Methods that compare whole responses: their numbers on the common fixture, and what they reduce to as gradients."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dagrpo.algorithm import Recipe, Rows
+from tests.method_rows import make_rows, recipe, recipe_loss, run_slots
+
+BUDGET = 5
+OLD = [[-0.5, -0.2, -1.0], [-0.3, -0.7], [-1.2, -0.1, -0.6, -0.3], [-0.4, -0.4, -0.4]]
+NEW = [[-0.4, -0.2, -0.8], [-0.5, -0.4], [-1.0, -0.1, -0.9, -0.3], [-0.4, -0.3, -0.5]]
+RIGHT = [1, 0, 0, 1]
+LENGTHS = [len(tokens) for tokens in OLD]
+
+
+def approx(value: float | list[float]) -> Any:
+    return pytest.approx(value, abs=6e-7)
+
+
+def columns(values: list[list[float]]) -> list[Tensor]:
+    return [torch.tensor(tokens, dtype=torch.float64) for tokens in values]
+
+
+def loss(
+    recipe: Recipe,
+    rows: Rows | None = None,
+    take: tuple[int, ...] = (0, 1, 2, 3),
+    new: list[Tensor] | None = None,
+    memory: dict[str, Any] | None = None,
+) -> Tensor:
+    """The loss on the fixture's responses ``take``; the reference model is 0.05 below the sampler at each token."""
+    rows = make_rows([RIGHT[i] for i in take], length=[LENGTHS[i] for i in take]) if rows is None else rows
+    now, old = columns(NEW) if new is None else new, columns(OLD)
+    return recipe_loss(
+        recipe, rows, BUDGET, lambda i: now[take[i]], lambda i: old[take[i]], lambda i: old[take[i]] - 0.05
+    )
+
+
+def slopes(recipe: Recipe, values: list[list[float]] = OLD, **given: Any) -> list[Tensor]:
+    """d loss / d log-probability of each token of the four responses; on-policy where nothing is said."""
+    new = [column.requires_grad_() for column in columns(values)]
+    value = loss(recipe, new=new, **given)
+    return list(torch.autograd.grad(value, new, allow_unused=True, materialize_grads=True))
+
+
+def assert_same(left: list[Tensor], right: list[Tensor]) -> None:
+    assert any((slope != 0).any() for slope in right)
+    for one, other in zip(left, right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_disco() -> None:
+    assert loss(recipe("disco", hard_negatives=False)).item() == approx(-0.079167)
+    assert loss(recipe("disco")).item() == approx(-0.078971)
+    assert loss(recipe("disco", score="ratio")).item() == approx(-0.017574)
+
+
+def test_disco_divides_by_all_questions() -> None:
+    rows = make_rows([1, 0, 0, 1, 1, 1], length=[*LENGTHS, 3, 2], group=[0, 0, 0, 0, 1, 1])
+    assert loss(recipe("disco"), rows, (0, 1, 2, 3, 0, 1)).item() == approx(-0.078971 / 2)
+
+
+def test_disco_is_held_back_once_it_has_gone_too_far() -> None:
+    """0.0005 nats a token from the sampler, which is 0.0004 more than is free."""
+    nearby = [[value - 0.0005 for value in tokens] for tokens in OLD]
+    free, held = recipe("disco", beta=0.0), recipe("disco")
+    assert loss(held, new=columns(nearby)).item() - loss(free, new=columns(nearby)).item() == approx(0.0002)
+    difference = [one - other for one, other in zip(slopes(held, nearby), slopes(free, nearby), strict=True)]
+    assert torch.cat(difference).tolist() == approx([-0.4 / 12] * 12)
+
+
+def test_rebel() -> None:
+    assert loss(recipe("rebel"), take=(0, 1)).item() == approx(0.64)
+    assert loss(recipe("rebel", eta=0.1), take=(0, 1)).item() == approx(0.01)
+    assert recipe("rebel").epochs == 4
+
+
+def test_rebel_on_policy_is_the_policy_gradient_of_advantages() -> None:
+    """-2 η / pairs Σ_{i<j} (R_i - R_j)(∇_i - ∇_j) = -2 η G / pairs Σ_i A_i ∇_i: Dr. GRPO without clip, scaled."""
+    plain = slopes(recipe("dr_grpo", clip=None))
+    scale = 2 * 4 / 6 * (4 * BUDGET)
+    assert_same(slopes(recipe("rebel")), [scale * slope for slope in plain])
+
+
+def test_online_dpo() -> None:
+    assert loss(recipe("online_dpo"), take=(0, 1)).item() == approx(0.680725)
+
+
+def test_online_dpo_averages_the_pairs_of_a_group_and_then_the_groups() -> None:
+    single = [loss(recipe("online_dpo"), take=pair).item() for pair in ((0, 1), (0, 2), (3, 1), (3, 2))]
+    assert loss(recipe("online_dpo")).item() == approx(sum(single) / 4)
+    rows = make_rows([1, 0, 0, 1, 1, 0, 1], group=[0] * 4 + [1] * 2 + [2], length=[*LENGTHS, 3, 2, 3])
+    both = loss(recipe("online_dpo"), rows, (0, 1, 2, 3, 0, 1, 0)).item()
+    assert both == approx((sum(single) / 4 + single[0]) / 2)
+
+
+def test_rwr() -> None:
+    """Weights [1.462117, 0.537883, 0.537883, 1.462117] on the likelihood of twelve tokens."""
+    weight = torch.tensor([1.462117, 0.537883, 0.537883, 1.462117], dtype=torch.float64)
+    for slope, expected in zip(slopes(recipe("rwr")), weight, strict=True):
+        assert slope.tolist() == approx([-expected.item() / 12] * len(slope))
+
+
+def test_rwr_at_a_high_temperature_imitates_all_alike() -> None:
+    flat = slopes(recipe("rwr", beta=1e9))
+    assert torch.cat(flat).tolist() == approx([-1 / 12] * 12)
+
+
+def test_best_of_n_imitates_the_first_of_equals() -> None:
+    found = slopes(recipe("best_of_n"))
+    assert found[0].tolist() == approx([-1 / 3] * 3)
+    assert not torch.cat(found[1:]).any()
+
+
+def test_best_of_n_leaves_hopeless_groups_out() -> None:
+    assert loss(recipe("best_of_n"), make_rows([0] * 4, length=LENGTHS)).item() == 0
+
+
+@pytest.mark.parametrize("name", ["disco", "rebel", "online_dpo"])
+def test_groups_without_contrast_cost_nothing(name: str) -> None:
+    chosen = recipe(name)
+    (term,) = chosen.objective
+    rows = run_slots(chosen, make_rows([1, 1, 1, 0, 0], group=[0, 0, 1, 1, 2], length=[3, 3, 3, 0, 2]))
+    assert callable(term.rows) and not term.rows(rows).any()
+    mixed = run_slots(chosen, replace(rows, length=torch.ones_like(rows.length)))
+    assert callable(term.rows) and term.rows(mixed).tolist() == [False, False, True, True, False]
