@@ -144,7 +144,7 @@ def conflict(
 ) -> None:
     """Measure how far the rows of a group push against each other, before and after the mask."""
     from dagrpo import config
-    from dagrpo.diagnostics.measure import Settings, measure
+    from dagrpo.measure_conflict import Settings, measure
     from dagrpo.signals import stop_flag
 
     with stop_flag() as should_stop:

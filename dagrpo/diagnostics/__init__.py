@@ -1,1 +1,1 @@
-"""What the gradients of a group do to each other, measured on snapshots of a run."""
+"""What the gradients of a group do to each other."""

@@ -15,7 +15,6 @@ import torch
 from dagrpo import checkpoints, provenance
 from dagrpo.algorithm import Algorithm, Interleave, Memory, Recipe, find_method
 from dagrpo.config import Train, TrainSpec
-from dagrpo.diagnostics.glance import glance
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
 from dagrpo.policy.device import resolve_device
@@ -27,6 +26,7 @@ from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector, Step
 from dagrpo.trainer.credit import checked, group_any
+from dagrpo.trainer.glance import glance
 from dagrpo.trainer.learn import learn
 from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
 from dagrpo.trainer.schedule import KINDS, Kind, Place, optimizer_settings, schedule

@@ -12,8 +12,8 @@ from dagrpo.algorithm import find_method
 from dagrpo.config import TrainSpec
 from dagrpo.diagnostics.conflict import conflict_index, signed_cosines
 from dagrpo.diagnostics.gradients import gram, rollout_gradients
-from dagrpo.diagnostics.measure import Settings, advantages, measure
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.measure_conflict import Settings, advantages, measure
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.trainer.loop import train
 from dagrpo.trainer.snapshots import read_groups
