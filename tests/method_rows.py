@@ -74,10 +74,11 @@ def recipe_loss(
     old_logp: LogpOfRow,
     reference_logp: LogpOfRow | None = None,
     members: Sequence[int] | None = None,
+    token_weight: LogpOfRow | None = None,
 ) -> Tensor:
     """The recipe's loss, or the part of it that the rows ``members`` carry as a micro-batch.
 
-    The callables give the log-probabilities of a row's tokens, shape (length,).
+    The callables give the log-probabilities of a row's tokens, and their weights, shape (length,).
     """
     count = len(rows.group)
     members = range(count) if members is None else members
@@ -89,7 +90,8 @@ def recipe_loss(
         return row, new, old, None if reference_logp is None else torch.cat([reference_logp(i) for i in chosen])
 
     row, new, old, reference = columns(members)
-    loss = micro_loss(planned, row, new, old, torch.zeros_like(new), reference)
+    factor = None if token_weight is None else torch.cat([token_weight(i) for i in members])
+    loss = micro_loss(planned, row, new, old, torch.zeros_like(new), reference, factor)
     if planned.sequences:
         everything = columns(range(count))
         slopes = sequence_slopes(planned, totals(everything[0], everything[1].detach(), *everything[2:], count), {})

@@ -1,7 +1,7 @@
 """The slots as the trainer runs them: what is drawn, dropped, remembered and put aside, and what a mistake is told."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -96,19 +96,16 @@ def test_an_epoch_leaves_out_what_the_curriculum_does_not_keep(
         drawn.append([problem.id for problem in chosen])
         return sampler.draw([Asked(problem, sampler.prompt(problem), 2) for problem in chosen])
 
-    def keep(problem: Problem, accuracy: float | None) -> bool:
-        return accuracy is None or problem.answer == "1"
+    def keep(problems: Sequence[Problem], accuracy: Mapping[str, float]) -> list[bool]:
+        return [problem.id not in accuracy or problem.answer == "1" for problem in problems]
 
     run(replace(PLAIN, plan=plan, curriculum=Curriculum(keep)), steps=12, prompts=10)
     first, second = drawn[:4], drawn[4:6]
     assert sorted(chain(*first)) == sorted(problems)
     assert sorted(chain(*second)) == sorted(name for name, problem in problems.items() if problem.answer == "1")
     assert sorted(chain(*drawn[6:8])) == sorted(chain(*second))
-    run(
-        replace(PLAIN, plan=plan, curriculum=Curriculum(lambda problem, accuracy: accuracy is None)),
-        steps=8,
-        prompts=10,
-    )
+    unmet = Curriculum(lambda problems, accuracy: [problem.id not in accuracy for problem in problems])
+    run(replace(PLAIN, plan=plan, curriculum=unmet), steps=8, prompts=10)
     assert sorted(chain(*drawn[-4:])) == sorted(problems), "none is kept, so all are taken"
 
 

@@ -1,6 +1,6 @@
 """The slots of a method, as one record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -59,10 +59,10 @@ def one_group(sampler: Sampler, problems: Sequence[Problem]) -> list[Drawn]:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """Which problems the next epoch has, asked when one ends: ``keep`` reads a problem and the share of right answers
-    when it was met last (``None`` where it never was). Where fewer are kept than a step needs, all are."""
+    """Which problems an epoch has, asked when it begins: ``keep`` flags them, given all problems and, by their ids, the
+    shares of right answers when each was met last. Where fewer are kept than a step needs, all are."""
 
-    keep: Callable[[Problem, float | None], bool]
+    keep: Callable[[Sequence[Problem], Mapping[str, float]], Sequence[bool]]
 
 
 @dataclass(frozen=True, slots=True)

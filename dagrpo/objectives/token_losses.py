@@ -65,6 +65,23 @@ def log_likelihood(logp: Tensor, coefficient: Tensor) -> Tensor:
     return -coefficient * _where_used(coefficient, logp)
 
 
+def undecided_likelihood(logp: Tensor) -> Tensor:
+    """Weigh each token's likelihood by how undecided the policy is about it: ℓ = -φ logp, φ = π (1 - π).
+
+    The weight carries no gradient; it is largest at π = 1/2 and vanishes for what is known or unheard of. CHORD-φ
+    (arXiv 2508.11408).
+
+    Args:
+        logp: nats, shape (n,).
+
+    Returns:
+        Shape (n,).
+    """
+    _check(logp)
+    known = logp.detach()
+    return known.exp() * torch.expm1(known) * logp
+
+
 def k3(logp: Tensor, reference_logp: Tensor) -> Tensor:
     """Estimate KL(policy || reference) on the policy's own samples: ℓ = exp(d) - d - 1, d = reference_logp - logp.
 

@@ -169,8 +169,8 @@ class Collector:
             return problems_of_step(self.problems, count, step, self.seed)
         epoch = memory.get("epoch", {"number": -1, "order": [], "at": 0})
         if epoch["at"] + count > len(epoch["order"]):
-            seen = memory.get("outcomes", {})
-            kept = [i for i, one in enumerate(self.problems) if recipe.curriculum.keep(one, seen.get(one.id))]
+            flags = recipe.curriculum.keep(self.problems, memory.get("outcomes", {}))
+            kept = [i for i, flag in zip(range(len(self.problems)), flags, strict=True) if flag]
             kept = kept if len(kept) >= count else list(range(len(self.problems)))
             problems_of_step(self.problems, count, 0, self.seed)  # says so where even all are too few
             order = seeds.permutation(len(kept), self.seed, "order", epoch["number"] + 1)

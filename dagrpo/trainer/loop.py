@@ -168,11 +168,12 @@ class Run:
         glanced = self._glance(data, recipe, number) if recipe.samples and every and number % every == 0 else {}
         started = time.monotonic()
         learned = self._learn(recipe, kind, data, memory, place.step, place.steps)
-        if recipe.interleave is not None:
-            learned |= self._interleave(recipe.interleave, data, memory, number)
+        added = self._interleave(recipe.interleave, data, memory, number) if recipe.interleave is not None else {}
         seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
         described = rollout_metrics(data, recipe) if recipe.samples else demonstration_metrics(data)
-        figures = {"step": self.state.step, "phase": kind, **described, **glanced, **learned}
+        figures = {"step": self.state.step, "phase": kind, **described, **glanced, **learned, **added}
+        for name in learned.keys() & added.keys():
+            figures[name] = learned[name] + added[name]
         self.state.metrics.append(json.dumps(figures) + "\n")
         self.state.timings.append(json.dumps({"step": self.state.step, "phase": kind, **seconds}) + "\n")
         self.state.memory = memory
@@ -212,7 +213,10 @@ class Run:
         )
 
     def _interleave(self, interleave: Interleave, data: Step, memory: Memory, number: int) -> dict[str, float]:
-        """Put demonstrations of this step's prompts aside, and learn from them once enough have come together."""
+        """Put demonstrations of this step's prompts aside, and learn from them once enough have come together.
+
+        Returns figures of the queue and of that update; tokens and optimiser steps are to be added to the step's own.
+        """
         flags = group_any(
             checked("interleave.queue", interleave.queue(data.rows), data.rows, torch.bool), data.rows.group
         )
@@ -225,8 +229,8 @@ class Run:
             step = self.collector.demonstrations_of(asked, number)
             learned = self._learn(interleave.recipe, "sft", step, memory, 0, 1, stoppable=False)
             figures |= {f"interleave/{name}": learned[name] for name in ("loss", "grad_norm")}
-            figures |= demonstration_metrics(step)
             figures |= {name: learned[name] for name in ("trained_tokens", "optimiser_steps")}
+            figures |= demonstration_metrics(step)
         memory["queue"] = waiting
         return figures
 
