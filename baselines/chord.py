@@ -1,5 +1,5 @@
-"""CHORD makes imitation a weighted part of reinforcement: one number shifts the loss from demonstrations to the policy's
-own answers, and each demonstrated token counts by how undecided the policy is about it.
+"""CHORD makes imitation a weighted part of reinforcement: one number shifts the loss from demonstrations to the
+policy's own answers, and each demonstrated token counts by how undecided the policy is about it.
 
 Paper: On-Policy RL Meets Off-Policy Experts, arXiv 2508.11408, and its released code.
 

@@ -170,7 +170,7 @@ def weighted_gradient(case: Case, of: Recipe) -> Tensor:
 def test_nthr_that_leaves_the_whole_penalty_is_grpo(case: Case) -> None:
     grpo = case.gradient(recipe("grpo"), POLICY_ROWS)
     assert_same(weighted_gradient(case, recipe("nthr", eta=1)), grpo)
-    assert_differ(weighted_gradient(case, recipe("nthr", eta=0, beta=0)), grpo)
+    assert_differ(weighted_gradient(case, recipe("nthr", eta=0, beta=-100)), grpo)  # spares every wrong token
 
 
 def test_tw_grpo_of_equal_weights_is_grpo_over_tokens(case: Case) -> None:
