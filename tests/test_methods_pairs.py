@@ -1,5 +1,7 @@
 """Methods that compare whole responses: their numbers on the common fixture, and what they reduce to as gradients."""
 
+import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Recipe, Rows
-from tests.method_rows import make_rows, recipe, recipe_loss, run_slots
+from baselines import group_robust
+from dagrpo.algorithm import Moment, Recipe, Rows, Term
+from tests.method_rows import NAN, make_rows, recipe, recipe_loss, run_slots
 
 BUDGET = 5
 OLD = [[-0.5, -0.2, -1.0], [-0.3, -0.7], [-1.2, -0.1, -0.6, -0.3], [-0.4, -0.4, -0.4]]
@@ -30,7 +33,6 @@ def loss(
     rows: Rows | None = None,
     take: tuple[int, ...] = (0, 1, 2, 3),
     new: list[Tensor] | None = None,
-    memory: dict[str, Any] | None = None,
 ) -> Tensor:
     """The loss on the fixture's responses ``take``; the reference model is 0.05 below the sampler at each token."""
     rows = make_rows([RIGHT[i] for i in take], length=[LENGTHS[i] for i in take]) if rows is None else rows
@@ -120,7 +122,78 @@ def test_best_of_n_leaves_hopeless_groups_out() -> None:
     assert loss(recipe("best_of_n"), make_rows([0] * 4, length=LENGTHS)).item() == 0
 
 
-@pytest.mark.parametrize("name", ["disco", "rebel", "online_dpo"])
+def kinds(domain: list[int]) -> Rows:
+    """Three groups of a right and a wrong response, of these kinds."""
+    return make_rows([1, 0] * 3, group=[0, 0, 1, 1, 2, 2], length=[3, 2, 3, 4, 3, 2], domain=domain)
+
+
+PAIRS = (0, 1, 0, 2, 3, 1)
+
+
+def test_group_robust_without_a_step_size_is_the_uniform_average_of_the_kinds() -> None:
+    single = [loss(recipe("online_dpo"), take=PAIRS[i : i + 2]).item() for i in (0, 2, 4)]
+    rows = kinds([0, 0, 1, 1, 0, 0])
+    expected = ((single[0] + single[2]) / 2 + single[1]) / 2
+    assert loss(recipe("group_robust", eta=0.0), rows, PAIRS).item() == approx(expected)
+    alone = slopes(recipe("group_robust", eta=0.0), rows=kinds([0, 0, 1, 1, 2, 2]), take=PAIRS)
+    assert_same(alone, slopes(recipe("online_dpo"), rows=kinds([0] * 6), take=PAIRS))
+
+
+def test_group_robust_ipo_reads_the_mean_over_tokens() -> None:
+    margin = (0.3 + 0.15) / 3 - (0.1 + 0.1) / 2
+    assert loss(recipe("group_robust", loss="ipo"), take=(0, 1)).item() == approx((margin - 50) ** 2)
+
+
+def test_group_robust_remembers_the_weights_of_kinds() -> None:
+    memory: dict[str, Any] = {}
+    losses = torch.tensor([0.9, 0.3, 0.6], dtype=torch.float64, requires_grad=True)
+    value = group_robust.robust(losses, [0, 3, 5], 0.01, memory)
+    assert value.item() == approx(0.6006)
+    assert torch.autograd.grad(value, losses)[0].tolist() == approx([0.334334, 0.332334, 0.333332])
+    assert json.loads(json.dumps(memory)) == memory
+    kept = dict(memory["group_weights"])
+    assert list(kept) == ["0", "3", "5"]
+    assert [weight / 3 for weight in kept.values()] == approx([0.334334, 0.332334, 0.333332])
+    group_robust.robust(losses[:2], [5, 7], 1.0, memory)
+    after = memory["group_weights"]
+    assert (after["0"], after["3"]) == (kept["0"], kept["3"])
+    assert after["5"] + after["7"] == approx(kept["5"] + 1)
+    assert after["5"] / after["7"] == approx(kept["5"] * math.exp(0.6))
+
+
+def past(accuracy: list[float]) -> Rows:
+    """Two groups of three, with what their problems gave when they were met last."""
+    return make_rows(
+        [1, 1, 0, 0, 1, 0], group=[0] * 3 + [1] * 3, length=[3, 2, 4, 3, 2, 4], past_accuracy=accuracy, budget=[5] * 6
+    )
+
+
+SIX = (0, 1, 2, 3, 1, 2)
+
+
+def test_group_invariant_without_its_two_parts_is_grpo() -> None:
+    given = {"rows": past([1.0] * 3 + [0.0] * 3), "take": SIX}
+    assert_same(slopes(recipe("group_invariant", beta=0.0, kl=0.0), NEW, **given), slopes(recipe("grpo"), NEW, **given))
+    assert not recipe("group_invariant", kl=0.0).needs_reference
+    same = {"rows": past([0.5] * 6), "take": SIX}
+    assert_same(slopes(recipe("group_invariant", kl=0.08), NEW, **same), slopes(recipe("grpo", kl=0.04), NEW, **same))
+
+
+@pytest.mark.parametrize("accuracy", [[0.2] * 3 + [0.1] * 3, [0.1] * 3 + [0.2] * 3, [NAN] * 6, [0.5] * 3 + [NAN] * 3])
+def test_group_invariant_favours_the_group_of_lower_return(accuracy: list[float]) -> None:
+    """Returns of 2/3 and 1/3 vary by 1/36 whichever side the threshold calls high."""
+    chosen = recipe("group_invariant")
+    rows = run_slots(chosen, past(accuracy))
+    plain = run_slots(recipe("grpo"), rows).advantage
+    assert (rows.advantage / plain).tolist() == approx([1 - 0.1 / 3] * 3 + [1 + 0.1 / 3] * 3)
+    term = chosen.objective[1]
+    assert isinstance(term, Term) and callable(term.coefficient)
+    coefficient = term.coefficient(Moment(rows))
+    assert isinstance(coefficient, Tensor) and coefficient.tolist() == approx([0.04] * 3 + [0.0] * 3)
+    assert chosen.history
+
+
+@pytest.mark.parametrize("name", ["disco", "rebel", "online_dpo", "group_robust"])
 def test_groups_without_contrast_cost_nothing(name: str) -> None:
     chosen = recipe(name)
     (term,) = chosen.objective
