@@ -275,6 +275,25 @@ def test_degenerate_steps_are_harmless(phase: Phase, changes: dict[str, list[Any
 
 
 @every_phase
+@pytest.mark.parametrize("survivors", [[], [0], [0, 5]], ids=["none", "one", "one of each group"])
+def test_groups_of_which_a_mask_leaves_one_row_or_none(phase: Phase, survivors: list[int]) -> None:
+    """Terms that weigh rows move the survivors alone; a term over tokens that weighs none is not a mask's business."""
+
+    def mask(rows: Rows) -> Tensor:
+        kept = torch.isin(rows.key, torch.tensor([row * 7919 + 1 for row in survivors]))
+        return kept.to(rows.reward.dtype)
+
+    weighted = tuple(term for term in phase.recipe.objective if isinstance(term, Term) and term.weighted)
+    recipe = replace(phase.recipe, weight=(*phase.recipe.weight, mask))
+    rows = step_rows(recipe)
+    assert_finite(*gradient(recipe, rows))
+    if weighted:
+        _, slopes = gradient(replace(recipe, objective=weighted), rows)
+        moved = {int(rows.key[row]) // 7919 for row, slope in enumerate(slopes) if (slope != 0).any()}
+        assert moved <= set(survivors)
+
+
+@every_phase
 def test_order_of_rows_makes_no_difference(phase: Phase) -> None:
     rows = step_rows(phase.recipe)
     order = torch.randperm(len(rows.group), generator=torch.Generator().manual_seed(0))
