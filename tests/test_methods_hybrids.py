@@ -1,6 +1,7 @@
 """Methods that join demonstrations, drafts, token weights or a curriculum to reinforcement: their vectors, and what
 they coincide with, as gradients of a small model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -237,6 +238,9 @@ def test_igrpo_draws_drafts_and_answers_within_one_group(rows: int, share: float
 
         def prompt(self, problem: Problem, question: str | None = None) -> tuple[int, ...]:
             return tuple(map(ord, problem.prompt if question is None else question))
+
+        def text(self, tokens: Sequence[int]) -> str:
+            return "".join(map(chr, tokens))
 
         def draw(self, asked: Any, stage: str = "") -> list[Drawn]:
             self.asked += [(stage, "".join(map(chr, one.prompt_tokens)), one.samples) for one in asked]

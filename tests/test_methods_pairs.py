@@ -193,6 +193,23 @@ def test_group_invariant_favours_the_group_of_lower_return(accuracy: list[float]
     assert chosen.history
 
 
+def test_mcts_dpo_prefers_the_best_step_to_the_worst() -> None:
+    """Rows 0 and 2 are the best and the worst by value, whatever their verdicts; N- = 2 of N+ = 6 is a noise of 1/4."""
+    chosen = recipe("mcts_dpo")
+    rows = make_rows([0, 1, 0, 1], length=LENGTHS, value=[0.8, 0.5, 0.2, 0.8], visits=[6, 9, 2, 1])
+    margin = 0.1 * ((0.3 + 0.15) - (-0.1 + 0.2))
+    expected = math.log1p(math.exp(-margin)) + 0.25 * margin
+    assert loss(chosen, rows).item() == approx(expected)
+    (term,) = chosen.objective
+    assert callable(term.rows) and term.rows(rows).tolist() == [True, False, True, False]
+    assert not term.rows(replace(rows, value=torch.full_like(rows.value, 0.5))).any()
+
+
+def test_mcts_dpo_without_doubt_is_dpo_of_the_pair() -> None:
+    rows = make_rows([1, 0], length=LENGTHS[:2], value=[1.0, 0.0], visits=[60, 0])
+    assert loss(recipe("mcts_dpo"), rows, take=(0, 1)).item() == approx(0.680725)
+
+
 @pytest.mark.parametrize("name", ["disco", "rebel", "online_dpo", "group_robust"])
 def test_groups_without_contrast_cost_nothing(name: str) -> None:
     chosen = recipe(name)

@@ -40,6 +40,7 @@ from dagrpo.algorithm.terms import (
     shaped,
     weighted_likelihood,
 )
+from dagrpo.algorithm.tree import tree_search
 
 __all__ = [
     "Advantage",
@@ -80,5 +81,6 @@ __all__ = [
     "rows_of",
     "select",
     "shaped",
+    "tree_search",
     "weighted_likelihood",
 ]

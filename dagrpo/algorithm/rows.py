@@ -22,7 +22,9 @@ class Rows:
     ``sampled_logp`` is the mean log-probability, and ``entropy`` the mean entropy, of the row's tokens when they were
     sampled (nats; the entropy of an anchor is NaN). ``domain`` numbers the families of the training problems and
     ``domain_share`` is the share of these problems that is in the row's own. ``past_accuracy`` is the share of right
-    answers when the problem was met last, NaN where it was not, or where the recipe keeps no history.
+    answers when the problem was met last, NaN where it was not, or where the recipe keeps no history. ``value`` is what
+    a plan that searches found the row's branch to be worth, NaN where the plan says nothing, and ``visits`` counts how
+    often it went there.
 
     ``score`` is the fine-grained score on the scale 1 to 10, NaN where missing or not asked for; ``distance`` is 1
     minus the similarity to the nearest row of the group's other side, inf where there is none or it is not asked for.
@@ -42,6 +44,8 @@ class Rows:
     domain: Tensor
     domain_share: Tensor
     past_accuracy: Tensor
+    value: Tensor
+    visits: Tensor
     reward: Tensor
     score: Tensor
     distance: Tensor
@@ -49,7 +53,7 @@ class Rows:
     weight: Tensor
 
 
-_INTEGER = ("group", "length", "budget", "key", "domain")
+_INTEGER = ("group", "length", "budget", "key", "domain", "visits")
 _FLAG = ("anchor", "correct", "answered", "truncated")
 _NEUTRAL = {
     "answered": True,
@@ -58,6 +62,8 @@ _NEUTRAL = {
     "domain_share": 1.0,
     "entropy": float("nan"),
     "past_accuracy": float("nan"),
+    "value": float("nan"),
+    "visits": 1,
     "score": float("nan"),
     "distance": float("inf"),
     "weight": 1.0,

@@ -16,12 +16,14 @@ from dagrpo.records import Group, Problem, Verdict
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request for samples of a problem from a prompt; ``first`` is the index of the first of them, so that two
-    requests of a problem in one stage never name a sample twice."""
+    requests of a problem in one stage never name a sample twice. ``begun`` are tokens of a response that is under way:
+    they follow the prompt, count against the response budget, and are graded with what is drawn after them."""
 
     problem: Problem
     prompt_tokens: tuple[int, ...]
     samples: int
     first: int = 0
+    begun: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,15 @@ class Sampler(Protocol):
         """The problem as a prompt, or ``question`` in its place: token ids."""
         ...
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones left out."""
+        ...
+
     def draw(self, asked: Sequence[Asked], stage: str = "") -> list[Drawn]:
-        """Sample from the policy and grade, in the order of ``asked``; ``stage`` sets apart draws of one step."""
+        """Sample from the policy and grade, in the order of ``asked``; ``stage`` sets apart draws of one step.
+
+        Tokens that were ``begun`` belong to the prompt of the group that comes back, and to the text of its rollouts.
+        """
         ...
 
 

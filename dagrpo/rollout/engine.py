@@ -9,12 +9,16 @@ from dagrpo.records import Rollout
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Samples ``first`` to ``first + samples - 1`` of one problem; ``prompt_tokens`` is the rendered prompt."""
+    """Samples ``first`` to ``first + samples - 1`` of one problem; ``prompt_tokens`` is the rendered prompt.
+
+    ``budget`` is how many tokens each may have, where that is fewer than the sampling allows.
+    """
 
     problem_id: str
     prompt_tokens: tuple[int, ...]
     samples: int
     first: int = 0
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

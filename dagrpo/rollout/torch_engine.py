@@ -42,8 +42,9 @@ class TorchEngine:
         model, device = self.policy.model, self.policy.device
         keys = np.array([_key(sampling, request, index) for request, index in samples], dtype=np.uint64)
         prompt_lengths = np.array([len(request.prompt_tokens) for request, _ in samples])
+        budgets = np.array([_budget(sampling, request) for request, _ in samples])
         slots = min(self.rows, len(samples))
-        length = int(prompt_lengths.max()) + sampling.max_new_tokens
+        length = int((prompt_lengths + budgets).max())
         cache = SlotCache(model.config.get_text_config(), slots, length, model.get_input_embeddings().weight)
         decode = make_decoder(model, length)
         waiting = deque(_cut(requests, slots))
@@ -67,7 +68,7 @@ class TorchEngine:
             tokens, logps, entropies = draw(torch.cat(logits), sampling.temperature, uniforms)
             history.append((live, tokens, logps, entropies))
             drawn = drawn + 1
-            done = torch.isin(tokens, self._end).cpu().numpy() | (drawn == sampling.max_new_tokens)
+            done = torch.isin(tokens, self._end).cpu().numpy() | (drawn == budgets[live])
             if done.any():
                 order = _closed_up(done)
                 moved = np.flatnonzero(order != np.arange(len(order)))
@@ -151,6 +152,10 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
 
 def _key(sampling: Sampling, request: Request, index: int) -> int:
     return seeds.key(sampling.seed, sampling.purpose, sampling.step, request.problem_id, index)
+
+
+def _budget(sampling: Sampling, request: Request) -> int:
+    return sampling.max_new_tokens if request.budget is None else min(request.budget, sampling.max_new_tokens)
 
 
 def _cut(requests: Sequence[Request], slots: int) -> list[Request]:

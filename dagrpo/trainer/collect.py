@@ -313,6 +313,8 @@ class Collector:
             "entropy": [_mean(rollout.entropies) for _, _, rollout in pairs],
             "domain": [self._domains[problem.family] for _, problem, _ in pairs],
             "domain_share": [self._shares[problem.family] for _, problem, _ in pairs],
+            "value": [math.nan if rollout.value is None else rollout.value for _, _, rollout in pairs],
+            "visits": [rollout.visits for _, _, rollout in pairs],
             "past_accuracy": [seen.get(problem.id, math.nan) for _, problem, _ in pairs],
         }
         return rows_of(columns)
@@ -333,17 +335,41 @@ class StepSampler:
         """The problem as a prompt, or ``question`` in its place: token ids."""
         return self.collector.prompt_of(problem, question)
 
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, special ones left out."""
+        decoded = self.collector.policy.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        assert isinstance(decoded, str)
+        return decoded
+
+    def _whole(self, asked: Asked, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        if not asked.begun:
+            return rollouts
+        return [replace(rollout, text=self.text(asked.begun + rollout.tokens)) for rollout in rollouts]
+
     def draw(self, asked: Sequence[Asked], stage: str = "") -> list[Drawn]:
         """Sample from the policy and grade, in the order of ``asked``; ``stage`` sets apart draws of one step."""
         train = self.collector.train
-        requests = [Request(one.problem.id, one.prompt_tokens, one.samples, one.first) for one in asked]
+        requests = [
+            Request(
+                one.problem.id,
+                one.prompt_tokens + one.begun,
+                one.samples,
+                one.first,
+                train.max_new_tokens - len(one.begun),
+            )
+            for one in asked
+        ]
+        assert all(request.budget for request in requests), "a response is asked for whose budget is used up"
         purpose = f"train/{stage}" if stage else "train"
         sampling = Sampling(train.temperature, train.max_new_tokens, self.collector.seed, purpose, self.step)
         started = time.monotonic()
         sampled = self.collector.engine.sample(requests, sampling)
         self.consumed.seconds += time.monotonic() - started
         groups = [
-            Group(one.problem, one.prompt_tokens, tuple(rollouts)) for one, rollouts in zip(asked, sampled, strict=True)
+            Group(one.problem, one.prompt_tokens + one.begun, tuple(self._whole(one, rollouts)))
+            for one, rollouts in zip(asked, sampled, strict=True)
         ]
         verdicts = self.collector.grade(groups)
         self.consumed.samples += len(verdicts)
