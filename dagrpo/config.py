@@ -49,6 +49,12 @@ class MirrorProblems(Strict):
     max_prompt_chars: int = Field(300, ge=1, description="Longer training prompts are left out (characters).")
     benchmarks: tuple[str, ...] = Field(description="Files of benchmarks/, without suffix, in table order.")
     limit: int | None = Field(None, ge=1, description="Only the first rows of each benchmark; null for all.")
+    drop_overlap: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Leave out training rows that share such a part of their word 8-grams with a question.",
+    )
 
 
 ByLevel = tuple[float, float, float, float]
@@ -342,6 +348,14 @@ class BenchmarksSpec(Strict):
     device: Literal["auto", "cpu", "cuda"]
 
 
+class ContaminationSpec(Strict):
+    """All that the comparison of training questions with the evaluated ones reads."""
+
+    problems: Problems
+    benchmarks: tuple[str, ...] = Field((), description="Benchmarks that the experiment runs besides, by name.")
+    mirror: Path | None = None
+
+
 Spec = TypeVar("Spec", bound=Strict)
 
 
@@ -427,6 +441,14 @@ def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
         device=experiment.device,
         **settings.model_dump(exclude={"tasks", "arms"}),
     )
+
+
+def contamination_spec(experiment: Experiment) -> ContaminationSpec:
+    """Cut out what the comparison of training questions with the evaluated ones reads."""
+    asked = experiment.benchmarks
+    if asked is None:
+        return ContaminationSpec(problems=experiment.problems)
+    return ContaminationSpec(problems=experiment.problems, benchmarks=asked.tasks, mirror=asked.mirror)
 
 
 def nearest(word: str, known: list[str]) -> str:

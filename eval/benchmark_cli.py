@@ -83,6 +83,20 @@ def nine(
         run_one(str(model), settings_of(told, seed), out, state, should_stop)
 
 
+@app.command("compare-benchmarks")
+def compare_benchmarks(
+    ours: Annotated[Path, typer.Argument(help="Samples of a checkpoint, as `dagrpo benchmark` wrote them.")],
+    logged: Annotated[Path, typer.Argument(help="What `lm_eval --log_samples --output_path` wrote of the same rows.")],
+) -> None:
+    """Compare our engine's run, row by row, with one of lm-eval's own command."""
+    from eval.nine.agreement import EQUAL, agreement
+
+    found = agreement(ours, logged)
+    print(found.to_markdown(index=False))
+    total = found[["rows", *EQUAL]].sum()
+    print(f"\nof {total['rows']} rows equal: " + ", ".join(f"{total[name]} {name}" for name in EQUAL))
+
+
 @app.command("check-benchmarks")
 def check_benchmarks(
     tasks: Names = "all",
@@ -134,26 +148,30 @@ def grade(
 @app.command()
 def contamination(
     train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
-    out: Annotated[Path, typer.Option(help="The pairs, as CSV.")],
+    out: Annotated[Path, typer.Option(help="Folder of pairs.csv and summary.csv.")],
     tasks: Names = "nine",
     ngram: Annotated[int, typer.Option(min=1, help="Words of an n-gram.")] = 8,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least containment that counts.")] = 0.8,
     clean: Annotated[Path | None, typer.Option(help="Where the training problems go that are in no pair.")] = None,
     source: Source = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="What this job is told, in place of --tasks (JSON or YAML).")
+    ] = None,
 ) -> None:
     """Compare training questions with the benchmarks', and list those that occur in both."""
-    from dagrpo.checkpoints import write_atomically
+    from dagrpo import config
+    from dagrpo.problems.contamination import compare
     from dagrpo.problems.store import read_problems, write_problems
-    from eval.nine.benchmarks import choose, load
-    from eval.nine.contamination import overlaps, summary, without
+    from eval.nine.benchmarks import choose, evaluated, load
 
     training = read_problems(train)
-    questions = [problem for name in choose(tasks) for problem in load(name, read_source(source)).problems]
-    pairs = overlaps(training, questions, ngram, threshold)
-    write_atomically(out, pairs.to_csv(index=False).encode())
-    print(summary(pairs, questions).to_markdown(index=False, floatfmt=".4f"))
-    kept = without(training, pairs)
-    print(f"\n{len(training) - len(kept)} of {len(training)} training rows; the pairs: {out}")
+    if spec is not None:
+        questions = evaluated(config.load(config.ContaminationSpec, spec))
+    else:
+        questions = [problem for name in choose(tasks) for problem in load(name, read_source(source)).problems]
+    table, kept = compare(training, questions, out, ngram, threshold)
+    print(table.to_markdown(index=False, floatfmt=".4f"))
+    print(f"\n{len(training) - len(kept)} of {len(training)} training rows; the pairs: {out / 'pairs.csv'}")
     if clean is not None:
         write_problems(clean, kept)
         print(f"the other {len(kept)} rows: {clean}")

@@ -23,6 +23,7 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
     from eval.claims.read import write_claims
     from eval.gradients import write_conflict
     from eval.nine.tables import write_nine
+    from eval.overlap import write_contamination
     from eval.records import open_runs
     from eval.tables import write_tables
 
@@ -33,6 +34,7 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
             write_nine(runs.nine, folder / base)
     write_conflict(corpora, folder)
     write_claims(corpora, folder)
+    write_contamination(results, folder, next(iter(corpora.values())).experiment.name)
     if published is not None:
         from eval.published.table import compare, write_paper
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from eval import display
 from eval.display import INSIDE, OUTSIDE
 from eval.nine.tables import read_nine
+from eval.overlap import read_contamination
 from eval.records import BASE, Runs, labels, load_cards, read_json
 from eval.render import Display, signed
 from eval.tables import read_table, read_tables
@@ -92,6 +93,7 @@ def write_report(
         claims=claims,
         conflict=conflict,
         paper=paper,
+        contamination=read_contamination(runs.tables.parent),
     )
     out.write_text(page, encoding="utf-8")
 

@@ -137,3 +137,17 @@ def test_the_real_mirror() -> None:
     assert len(sets.evaluation) == 72
     assert sets.families["aime2024"] == (8, 30)
     assert all(problem.solution and len(problem.prompt) <= 300 for problem in sets.train)
+
+
+def test_training_rows_that_are_benchmark_questions_are_left_out_before_the_shortest_are_taken(folder: Path) -> None:
+    """The question stands beyond the limit of the evaluation, and counts."""
+    asked = "Which of the numbers from one to ten is prime and even?"
+    write(folder / "benchmarks" / "plain.jsonl", [benchmark_row("p0"), benchmark_row("p1", problem=asked)])
+    write(folder / "train" / "traces.jsonl", [training_row(name, text) for name, text in (
+        ("copy", asked.upper()), ("own", "x" * 70), ("other", "y" * 80),
+    )])  # fmt: skip
+    kept = build(spec(folder, max_prompt_chars=100, limit=1))
+    dropped = build(spec(folder, max_prompt_chars=100, limit=1, drop_overlap=0.8))
+    assert [row.id for row in kept.train] == ["copy", "own"] and [row.id for row in dropped.train] == ["own", "other"]
+    with pytest.raises(UserError, match="apart from the benchmarks, 3 wanted"):
+        build(spec(folder, max_prompt_chars=100, train=3, drop_overlap=0.8))

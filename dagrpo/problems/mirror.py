@@ -20,21 +20,24 @@ _LEVEL = re.compile(r"(?:Level )?([0-9]+)(?:\.0)?")
 def load(spec: MirrorProblems) -> ProblemSets:
     """Load what the spec names; a benchmark's file name is its family.
 
-    Training takes the rows with a solution and a prompt of at most ``max_prompt_chars``, the shortest prompts first;
-    evaluation takes the first ``limit`` rows of each benchmark.
+    Training takes the rows with a solution and a prompt of at most ``max_prompt_chars``, the shortest prompts first,
+    and with ``drop_overlap`` none that is a question of a benchmark, be it beyond the limit. Evaluation takes the first
+    ``limit`` rows of each benchmark.
 
     Raises:
         UserError: where the folder or a file is missing, a row is broken, or training rows are too few.
     """
-    mirror = _folder(spec)
-    evaluation: list[Problem] = []
-    families: dict[str, tuple[int, int]] = {}
-    for family in spec.benchmarks:
-        rows = _rows(mirror / "benchmarks", family)
-        kept = rows[: spec.limit]
-        families[family] = (len(kept), len(rows))
-        evaluation += kept
-    return ProblemSets(_training(spec, mirror / "train"), evaluation, families)
+    questions = read_benchmarks(spec)
+    evaluation = [row for rows in questions.values() for row in rows[: spec.limit]]
+    families = {family: (len(rows[: spec.limit]), len(rows)) for family, rows in questions.items()}
+    every = [row for rows in questions.values() for row in rows]
+    return ProblemSets(_training(spec, _folder(spec) / "train", every), evaluation, families)
+
+
+def read_benchmarks(spec: MirrorProblems) -> dict[str, list[Problem]]:
+    """Read all rows of each benchmark that the spec names, whatever its limit. Raises ``UserError``."""
+    folder = _folder(spec) / "benchmarks"
+    return {family: _rows(folder, family) for family in spec.benchmarks}
 
 
 def _folder(spec: MirrorProblems) -> Path:
@@ -47,13 +50,19 @@ def _folder(spec: MirrorProblems) -> Path:
     return folder
 
 
-def _training(spec: MirrorProblems, folder: Path) -> list[Problem]:
+def _training(spec: MirrorProblems, folder: Path, questions: list[Problem]) -> list[Problem]:
     rows = _rows(folder, spec.train_file)
     usable = [row for row in rows if row.solution and len(row.prompt) <= spec.max_prompt_chars]
+    if spec.drop_overlap is not None:
+        from dagrpo.problems.contamination import overlaps, without
+
+        usable = without(usable, overlaps(usable, questions, threshold=spec.drop_overlap))
     if len(usable) < spec.train:
+        apart = "" if spec.drop_overlap is None else ", and apart from the benchmarks"
         raise UserError(
             f"problems: {spec.train_file} has {len(usable)} rows with a solution and a prompt of at most "
-            f"{spec.max_prompt_chars} characters, {spec.train} wanted; lower problems.train or raise max_prompt_chars"
+            f"{spec.max_prompt_chars} characters{apart}, {spec.train} wanted; lower problems.train or raise "
+            "max_prompt_chars"
         )
     return sorted(usable, key=lambda row: (len(row.prompt), row.id))[: spec.train]
 

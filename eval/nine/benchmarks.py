@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from dagrpo import seeds
-from dagrpo.config import nearest
+from dagrpo.config import ContaminationSpec, MirrorProblems, nearest
 from dagrpo.errors import UserError
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
@@ -177,6 +177,13 @@ def choose(words: str) -> tuple[str, ...]:
         members = [one.name for one in BENCHMARKS.values() if one.domain in groups.get(name, ())]
         chosen |= set(members) if name in groups else {find(name).name}
     return tuple(name for name in BENCHMARKS if name in chosen)
+
+
+def evaluated(spec: ContaminationSpec) -> list[Problem]:
+    """All questions of the benchmarks that an experiment evaluates on, whatever its limits. Raises ``UserError``."""
+    questions = mirrors.read_benchmarks(spec.problems) if isinstance(spec.problems, MirrorProblems) else {}
+    questions |= {name: load(name, mirror=spec.mirror).problems for name in spec.benchmarks}
+    return [question for family in questions.values() for question in family]
 
 
 def read_lock() -> dict[str, dict[str, dict[str, Any]]]:

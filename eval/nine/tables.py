@@ -23,6 +23,11 @@ _TITLES = {
     "verdicts": "The benchmarks: verdicts",
 }
 
+_MAJORITY = (
+    "Percent of questions to which the most frequent answer of k samples is right, with 95 % intervals; where several "
+    "are equally frequent, the share of them that is right."
+)
+
 
 def write_nine(runs: Runs, out: Path) -> None:
     """Write the tables of one base corpus to ``<out>/nine/``: csv, md and tex."""
@@ -65,9 +70,10 @@ def _show(name: str, frames: Mapping[str, pd.DataFrame]) -> Display:
     shown = display.show("main" if name == "majority" else name, named)
     reference = frames["differences"]["reference"].iloc[0]
     no_figure = [one.title for one in BENCHMARKS.values() if one.no_figure and one.name in titles]
+    meaning = (_MAJORITY,) if name == "majority" else shown.notes[:1]
     notes = [
         *display.limits(named),
-        *(note for note in shown.notes if note not in display.limits(named)),
+        *(note for note in (*meaning, *shown.notes[1:]) if note not in display.limits(named)),
         *(f"{title}: some of its questions speak of a figure that no copy of the set has." for title in no_figure),
     ]
     return replace(shown, title=_TITLES[name].format(reference), notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""The real benchmarks, where the experiment has a section of that name: each job loads one checkpoint, once."""
+"""The real benchmarks, and whether training has seen their questions. Each job of `nine` loads one checkpoint, once."""
 
 
 rule nine:
@@ -23,3 +23,20 @@ rule nine:
     shell:
         "exec dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
         " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
+
+
+rule contamination:
+    input:
+        spec="<results>/specs/contamination.json",
+        train="<results>/problems/train.jsonl",
+    output:
+        pairs="<results>/contamination/pairs.csv",
+        summary="<results>/contamination/summary.csv",
+    log:
+        "<logs>/contamination.log",
+    params:
+        out=lambda wildcards, output: Path(output.pairs).parent,
+    message:
+        "training questions that are questions of the evaluation"
+    shell:
+        "exec dagrpo contamination --spec {input.spec:q} --train {input.train:q} --out {params.out:q} > {log:q} 2>&1"

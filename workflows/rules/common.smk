@@ -136,6 +136,8 @@ def spec_text(wildcards):
         spec = typed.evaluation_spec(EXPERIMENT)
     elif kind == "nine":
         spec = typed.benchmarks_spec(EXPERIMENT)
+    elif kind == "contamination":
+        spec = typed.contamination_spec(EXPERIMENT)
     else:
         spec = EXPERIMENT
     return spec.model_dump_json(indent=1)
@@ -204,6 +206,11 @@ def benchmark_runs(pattern):
         for arm in seeds
         for seed in seeds[arm]
     ]
+
+
+def contamination(path):
+    """The comparison of training with evaluation, where that has real questions."""
+    return [path] if EXPERIMENT.benchmarks is not None or EXPERIMENT.problems.kind == "mirror" else []
 
 
 def bases(pattern):

@@ -12,6 +12,7 @@ rule tables:
         timings=runs("<results>/runs/{base}/{arm}/seed{seed}/timings.jsonl"),
         conflict=snapshot_runs("<results>/conflict/{base}/{arm}/seed{seed}.jsonl"),
         nine=benchmark_runs("<results>/nine/{base}/{arm}/seed{seed}.jsonl"),
+        contamination=contamination("<results>/contamination/summary.csv"),
         published=PUBLISHED,
     output:
         tables=report(

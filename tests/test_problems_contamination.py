@@ -1,9 +1,13 @@
 """Questions that occur in training and in a benchmark are found, counted and left out."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
+from dagrpo.problems.contamination import compare, overlaps, summary, without
 from dagrpo.records import Problem
-from eval.nine.contamination import overlaps, summary, without
+from eval.overlap import show
 
 LONG = "A train leaves the old station at noon and runs north at forty miles an hour for three hours; how far is it?"
 
@@ -71,6 +75,16 @@ def test_the_table_counts_questions_and_the_rest_is_kept() -> None:
     table = summary(pairs, BENCHMARK)
     assert table.to_numpy().tolist() == [["one", 1, 1, 1.0, 2], ["two", 1, 0, 0.0, 0]]
     assert [kept.id for kept in without(training, pairs)] == ["t3"]
+
+
+def test_what_is_found_is_written(tmp_path: Path) -> None:
+    training = [problem("t1", LONG), problem("t3", "Something else entirely, is it not so?")]
+    table, kept = compare(training, BENCHMARK, tmp_path / "found")
+    assert list(table["training_rows"]) == [1, 0] and [row.id for row in kept] == ["t3"]
+    assert "t1,one,b1" in (tmp_path / "found" / "pairs.csv").read_text()
+    shown = show(pd.read_csv(tmp_path / "found" / "summary.csv"))
+    assert [cell.text for cell in shown.rows[0]] == ["one", "1", "1", "100.0", "1"]
+    assert shown.notes[0].startswith("1 of 2 training questions share at least 80 % of their word 8-grams")
 
 
 def test_nothing_in_common_is_an_empty_table() -> None:

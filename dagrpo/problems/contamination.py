@@ -1,8 +1,12 @@
-"""Which training questions are also benchmark questions, by the word n-grams that they share."""
+"""Which training questions are also benchmark questions, by the word n-grams that they share.
+
+Imports pandas, so it is imported only where it is needed.
+"""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -69,6 +73,28 @@ def without(training: Sequence[Problem], pairs: pd.DataFrame) -> list[Problem]:
     """Leave the training questions out that occur in the pairs."""
     met = set(pairs["train_id"])
     return [problem for problem in training if problem.id not in met]
+
+
+def compare(
+    training: Sequence[Problem],
+    benchmarks: Sequence[Problem],
+    out: Path,
+    ngram: int = NGRAM,
+    threshold: float = THRESHOLD,
+) -> tuple[pd.DataFrame, list[Problem]]:
+    """Write the overlaps to ``pairs.csv`` and their summary to ``summary.csv`` of a folder.
+
+    Returns:
+        the summary, and the training questions that occur in no benchmark.
+    """
+    pairs = overlaps(training, benchmarks, ngram, threshold)
+    kept = without(training, pairs)
+    table = summary(pairs, benchmarks)
+    about = {"met": len(training) - len(kept), "training": len(training), "ngram": ngram, "threshold": threshold}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "pairs.csv").write_text(pairs.to_csv(index=False), encoding="utf-8")
+    (out / "summary.csv").write_text(table.assign(**about).to_csv(index=False), encoding="utf-8")
+    return table, kept
 
 
 def _ngrams(problem: Problem, n: int) -> set[str]:
