@@ -14,6 +14,8 @@ include: "workflows/rules/common.smk"
 
 
 EXPERIMENT = load_experiment()
+# No parameter of the rules, so that what was made on a machine with a GPU is not made again on one without.
+GPU_SLOT = gpu_slot()
 
 
 pathvars:

@@ -152,6 +152,17 @@ def conflict(
         measure(config.load(config.TrainSpec, spec), snapshots, out, settings, should_stop)
 
 
+@app.command("gpu-slot", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def gpu_slot(
+    command: Annotated[list[str], typer.Argument(help="The command and its words, after --.")],
+    count: Annotated[int, typer.Option(min=1, help="GPUs that it needs.")] = 1,
+) -> None:
+    """Run a command on a GPU that no other such command uses, and wait for one where all are taken."""
+    from dagrpo.gpu_slot import run_in_slot
+
+    run_in_slot(command, count)
+
+
 def main() -> None:
     """Run the command line; turn the two deliberate endings and an unusable disk into one line and an exit code."""
     try:

@@ -18,6 +18,7 @@ ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
     "Specify a conda environment or container for each rule.",
     "No log directive defined",
     "Environment variable PATH used but not asserted with envvars directive",
+    "Shell command directly uses variable GPU_SLOT from outside of the rule",
 }
 
 

@@ -148,6 +148,11 @@ def gpus():
     return int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
 
 
+def gpu_slot():
+    """What stands before a job's command where it needs a GPU, so that it has one for itself."""
+    return f"dagrpo gpu-slot --count {gpus()} -- " if gpus() else ""
+
+
 def base_threads(wildcards):
     return getattr(EXPERIMENT.bases[wildcards.base], "threads", 2)
 

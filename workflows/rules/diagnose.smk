@@ -15,4 +15,4 @@ rule conflict:
     message:
         "conflict of {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec dagrpo conflict --spec {input.spec:q} --snapshots {input.snapshots:q} --out {output:q} > {log:q} 2>&1"
+        "exec {GPU_SLOT}dagrpo conflict --spec {input.spec:q} --snapshots {input.snapshots:q} --out {output:q} > {log:q} 2>&1"

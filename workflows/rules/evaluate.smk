@@ -21,7 +21,7 @@ rule evaluate:
     message:
         "evaluate {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec dagrpo evaluate --spec {input.spec:q} --model {input.model:q} --problems {input.problems:q}"
+        "exec {GPU_SLOT}dagrpo evaluate --spec {input.spec:q} --model {input.model:q} --problems {input.problems:q}"
         " --seed {wildcards.seed} --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
 
 
@@ -45,5 +45,5 @@ rule profile:
     message:
         "evaluate base {wildcards.base} on training problems"
     shell:
-        "exec dagrpo evaluate --spec {input.spec:q} --model {input.model:q} --problems {input.problems:q}"
+        "exec {GPU_SLOT}dagrpo evaluate --spec {input.spec:q} --model {input.model:q} --problems {input.problems:q}"
         " --seed 0 --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"

@@ -24,7 +24,7 @@ rule base:
     message:
         "base {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec dagrpo base --spec {input.spec:q} --out {output:q} --state {params.state:q} > {log:q} 2>&1"
+        "exec {GPU_SLOT}dagrpo base --spec {input.spec:q} --out {output:q} --state {params.state:q} > {log:q} 2>&1"
 
 
 rule train:
@@ -53,5 +53,5 @@ rule train:
     message:
         "train {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec dagrpo train --spec {input.spec:q} --seed {wildcards.seed} --base {input.base:q} --problems {input.problems:q}"
+        "exec {GPU_SLOT}dagrpo train --spec {input.spec:q} --seed {wildcards.seed} --base {input.base:q} --problems {input.problems:q}"
         " --out {params.out:q} --state {params.state:q} > {log:q} 2>&1"

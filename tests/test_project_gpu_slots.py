@@ -1,0 +1,156 @@
+"""One GPU a job: locks that no two commands share and that no death leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dagrpo.errors import EXIT_INTERRUPTED, UserError
+from dagrpo.gpu_slot import FOLDER, VISIBLE, take, visible_devices
+from tests.test_project_workflow import ROOT, Workspace
+
+PROFILES = ROOT / "profiles"
+SLOT = [sys.executable, "-m", "dagrpo.cli", "gpu-slot"]
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Path:
+    return tmp_path / "locks"
+
+
+def two_devices(locks: Path) -> dict[str, str]:
+    return {**os.environ, VISIBLE: "0,1", FOLDER: str(locks), "PYTHONPATH": str(ROOT)}
+
+
+def overlapping(path: Path) -> list[tuple[str, str]]:
+    """Pairs of jobs that held the same device at the same time."""
+    held = [tuple(json.loads(line)) for line in path.read_text().splitlines()]
+    return [(a[0], b[0]) for a, b in combinations(held, 2) if a[1] == b[1] and a[2] < b[3] and b[2] < a[3]]
+
+
+def test_jobs_of_the_workflow_never_share_a_device(tmp_path: Path, locks: Path) -> None:
+    """Four trainings on two devices; snakemake is told of four, so that the locks alone keep them apart."""
+    workspace = Workspace(tmp_path)
+    arms = {name: {"method": name} for name in ("grpo", "dr_grpo", "luffy", "dagrpo")}
+    config = workspace.experiment(device="cuda", arms=arms)
+    runs = [f"results/small/runs/mini/{arm}/seed0/run.json" for arm in arms]
+    profile: list[str | Path] = ["--workflow-profile", PROFILES / "gpu", "--cores", "4", "--resources", "gpu=4"]
+    environment = {VISIBLE: "0,1", FOLDER: str(locks)}
+    done = workspace.snakemake(*runs, "--configfile", config, *profile, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    intervals = [json.loads(line) for line in (tmp_path / "gpus.jsonl").read_text().splitlines()]
+    assert [verb for verb, *_ in intervals].count("train") == 4
+    assert {device for verb, device, *_ in intervals if verb == "train"} == {"0", "1"}
+    assert overlapping(tmp_path / "gpus.jsonl") == []
+
+
+def test_an_interrupted_job_is_tried_again_and_goes_on(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    (tmp_path / "interrupt").write_text("train/mini.dagrpo")
+    target = "results/small/runs/mini/dagrpo/seed0/run.json"
+    config = workspace.experiment()
+    assert workspace.snakemake(target, "--configfile", config).returncode != 0
+    (tmp_path / "results" / "small" / "state" / "train" / "mini.dagrpo.seed0" / "step1").unlink()
+    (tmp_path / "calls.jsonl").unlink()
+    done = workspace.snakemake(target, "--configfile", config, "--workflow-profile", PROFILES / "gpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert workspace.called() == ["train dagrpo 0", "train dagrpo 0"]
+
+
+def test_the_check_of_overlap_can_fail(tmp_path: Path) -> None:
+    path = tmp_path / "gpus.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (["a", "0", 0, 2], ["b", "0", 1, 3], ["c", "1", 0, 9])))
+    assert overlapping(path) == [("a", "b")]
+
+
+def holder(locks: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a command that holds a device until it is killed; return when it does."""
+    script = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(60)"
+    command = [*SLOT, *words, "--", sys.executable, "-c", script]
+    return subprocess.Popen(command, env=two_devices(locks), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def device_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_killed_holder_frees_its_device(locks: Path, number: signal.Signals) -> None:
+    first, second = holder(locks), holder(locks)
+    assert {device_of(first), device_of(second)} == {"0", "1"}
+    waiting = holder(locks)
+    assert waiting.stderr is not None and "waiting for 1 of 0, 1" in waiting.stderr.readline()
+    first.send_signal(number)
+    first.wait()
+    freed = time.monotonic()
+    try:
+        assert device_of(waiting) in {"0", "1"}
+        assert time.monotonic() - freed < 10
+    finally:
+        for process in (second, waiting):
+            process.kill()
+            process.wait()
+
+
+def test_a_stop_while_waiting_ends_as_an_interruption(locks: Path) -> None:
+    both = holder(locks, "--count", "2")
+    assert device_of(both) == "0,1"
+    waiting = holder(locks)
+    try:
+        assert waiting.stderr is not None and "waiting" in waiting.stderr.readline()
+        waiting.terminate()
+        assert waiting.wait(20) == EXIT_INTERRUPTED
+    finally:
+        both.kill()
+        both.wait()
+
+
+def test_the_exit_code_is_the_commands(locks: Path) -> None:
+    done = subprocess.run(
+        [*SLOT, "--", "sh", "-c", "exit 75"], env=two_devices(locks), capture_output=True, check=False
+    )
+    assert done.returncode == EXIT_INTERRUPTED
+
+
+def test_two_of_three_devices_are_taken_together_or_not_at_all(locks: Path) -> None:
+    devices = {"0": "a", "1": "b", "2": "c"}
+    first = take(devices, 2, locks)
+    assert first is not None and first[0] == ["0", "1"]
+    assert take(devices, 2, locks) is None
+    third = take(devices, 1, locks)  # the failed try has given the last one back
+    assert third is not None and third[0] == ["2"]
+    for lock in (*first[1], *third[1]):
+        os.close(lock)
+
+
+def test_a_device_is_known_by_its_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nprintf '0, GPU-aa\\n1, GPU-bb\\n'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv(VISIBLE, raising=False)
+    assert visible_devices() == {"0": "GPU-aa", "1": "GPU-bb"}
+    monkeypatch.setenv(VISIBLE, "1")
+    assert visible_devices() == {"1": "GPU-bb"}
+    monkeypatch.setenv(VISIBLE, "GPU-bb")
+    assert visible_devices() == {"GPU-bb": "GPU-bb"}
+    monkeypatch.setenv(VISIBLE, "")
+    with pytest.raises(UserError, match="no GPU is visible"):
+        visible_devices()
+
+
+def test_profiles_differ_only_where_they_must() -> None:
+    default, gpu, slurm = (
+        yaml.safe_load((PROFILES / name / "config.yaml").read_text()) for name in ("default", "gpu", "slurm")
+    )
+    assert gpu == default | {"retries": gpu["retries"]}
+    shared = default.keys() - {"resources", "latency-wait"}
+    assert {key: slurm[key] for key in shared} == {key: default[key] for key in shared}
