@@ -9,6 +9,7 @@ sequence of phases. A method is a function from its options to an :class:`Algori
 """
 
 from dagrpo.algorithm.registry import Method, NoOptions, find_method, method, methods
+from dagrpo.algorithm.rewards import aspects, mixed_verdicts, signed_correctness
 from dagrpo.algorithm.rows import GroupPass, Memory, Moment, Rows, Sequences, Tokens, rows_of, select
 from dagrpo.algorithm.slots import (
     Advantage,
@@ -31,6 +32,7 @@ from dagrpo.algorithm.slots import (
 from dagrpo.algorithm.terms import (
     SequenceTerm,
     Term,
+    capped_weight,
     contrasted,
     entropy_bonus,
     kl_to_reference,
@@ -67,6 +69,8 @@ __all__ = [
     "Term",
     "Tokens",
     "WeightFn",
+    "aspects",
+    "capped_weight",
     "contrasted",
     "correctness",
     "entropy_bonus",
@@ -76,11 +80,13 @@ __all__ = [
     "margins",
     "method",
     "methods",
+    "mixed_verdicts",
     "one_group",
     "policy_gradient",
     "rows_of",
     "select",
     "shaped",
+    "signed_correctness",
     "tree_search",
     "weighted_likelihood",
 ]

@@ -1,9 +1,11 @@
 """The summands of a loss: of tokens, each by itself or with its row, and of whole sequences that are compared."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from dagrpo.algorithm.rows import Moment, Rows, Sequences, Tokens
@@ -22,7 +24,8 @@ class Term:
     ``loss`` gives a loss for each token, (n,). ``rows`` selects by source, or by any column; ``count`` says which rows
     enter the denominator. ``weighted`` terms multiply each row by weight x advantage, and rows where that is zero cost
     nothing; the others are plain likelihood terms. ``coefficient`` is a number, or one that depends on the moment, for
-    all rows or for each of them, (N,).
+    all rows or for each of them, (N,). ``clipped`` flags the tokens, (n,), that its clip or cap holds back; the metric
+    `clip_share` counts them.
     """
 
     loss: Callable[[Tokens], Tensor]
@@ -31,7 +34,7 @@ class Term:
     aggregate: Aggregate = "constant"
     weighted: bool = True
     coefficient: float | Callable[[Moment], float | Tensor] = 1.0
-    clip: tuple[float, float] | None = None
+    clipped: Callable[[Tokens], Tensor] | None = None
     needs_reference: bool = False
     needs_entropy: bool = False
 
@@ -71,15 +74,37 @@ def margins(sequences: Sequences, pairs: Tensor, per_token: bool = False) -> Ten
     return moved[pairs[0]] - moved[pairs[1]]
 
 
-def policy_gradient(clip: tuple[float, float] | None = None, **where: Any) -> Term:
-    """A term in the ratio of new to old policy, clipped to [1 - clip[0], 1 + clip[1]] where ``clip`` is given."""
+def policy_gradient(
+    clip: tuple[float, float] | None = None, level: Literal["token", "sequence"] = "token", **where: Any
+) -> Term:
+    """A term in the ratio of new to old policy, clipped to [1 - clip[0], 1 + clip[1]] where ``clip`` is given.
 
-    def loss(tokens: Tokens) -> Tensor:
-        if clip is None:
-            return token_losses.ratio(tokens.logp, tokens.old_logp, tokens.coefficient)
-        return token_losses.ppo_clip(tokens.logp, tokens.old_logp, tokens.coefficient, *clip)
+    The ratio is each token's own, or the geometric mean over its row's
+    (:func:`dagrpo.objectives.token_losses.sequence_log_ratio`).
+    """
 
-    return Term(loss, clip=clip, **where)
+    def columns(tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
+        if level == "token":
+            return tokens.logp, tokens.old_logp, tokens.coefficient
+        log_ratio = token_losses.sequence_log_ratio(tokens.logp, tokens.old_logp, tokens.row)
+        return log_ratio, torch.zeros_like(log_ratio), tokens.coefficient
+
+    if clip is None:
+        return Term(lambda tokens: token_losses.ratio(*columns(tokens)), **where)
+    return Term(
+        lambda tokens: token_losses.ppo_clip(*columns(tokens), *clip),
+        clipped=lambda tokens: token_losses.out_of_bounds(*columns(tokens), *clip),
+        **where,
+    )
+
+
+def capped_weight(high: float, **where: Any) -> Term:
+    """The log-likelihood, weighted by the ratio up to 1 + high; see :func:`dagrpo.objectives.token_losses`."""
+    return Term(
+        lambda tokens: token_losses.capped_weight(tokens.logp, tokens.old_logp, tokens.coefficient, high),
+        clipped=lambda tokens: (tokens.coefficient != 0) & (tokens.logp - tokens.old_logp > math.log1p(high)),
+        **where,
+    )
 
 
 def shaped(gamma: float, **where: Any) -> Term:

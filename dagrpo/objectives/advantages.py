@@ -1,11 +1,12 @@
 """Sequence advantages: how much better a row's reward is than that of the other rows of its prompt."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from dagrpo.objectives.groups import group_max, group_min, group_sum
+from dagrpo.objectives.groups import group_differs, group_max, group_min, group_sum
 
 Scale = Literal["none", "std0", "std1"]
 
@@ -65,3 +66,41 @@ def likelihood_weight(reward: Tensor, group: Tensor, include: Tensor, beta: floa
     worth = torch.where(include, torch.exp((reward - highest) / beta), 0)
     count = group_sum(include.to(reward.dtype), group)
     return torch.where(include, worth * count / group_sum(worth, group), 0)
+
+
+def decoupled_advantage(
+    rewards: Tensor,
+    group: Tensor,
+    include: Tensor,
+    weights: Sequence[float],
+    whiten: bool = True,
+    eps: float = 1e-4,
+) -> Tensor:
+    """Standardise each of several rewards in its group, add them up, and standardise the sum over the whole step.
+
+        B_i = Σ_m w_m (R_im - mean(R_m)) / (std(R_m) + eps)     over the group
+        A_i = (B_i - mean(B)) / (std(B) + eps)                  over the step, both with n - 1
+
+    GDPO (arXiv 2601.05242). Standardised apart, rewards whose sum is the same in two groups keep their
+    difference.
+
+    Args:
+        rewards: floating point, shape (N, M).
+        group: int64, shape (N,).
+        include: bool, shape (N,); the others get 0.
+        weights: of the M rewards.
+        whiten: whether the second line is applied.
+        eps: added to each deviation, in units of reward.
+
+    Returns:
+        Shape (N,). Where no group tells its rows apart, all are 0.
+    """
+    assert rewards.ndim == 2 and rewards.shape[1] == len(weights), f"rewards: (N, {len(weights)}), {rewards.shape}"
+    total = torch.zeros_like(rewards[:, 0])
+    for reward, weight in zip(rewards.unbind(1), weights, strict=True):
+        total = total + weight * group_advantage(reward, group, include, "std1", eps)
+    if not whiten:
+        return total
+    # The sum's mean over the step is 0 but for rounding, which must not push a group that nothing tells apart.
+    whitened = group_advantage(total, torch.zeros_like(group), include, "std1", eps)
+    return torch.where(group_differs(total, group, include), whitened, 0)

@@ -35,6 +35,48 @@ def ppo_clip(logp: Tensor, old_logp: Tensor, coefficient: Tensor, low: float, hi
     return -torch.minimum(rho * coefficient, rho.clamp(1 - low, 1 + high) * coefficient)
 
 
+def out_of_bounds(logp: Tensor, old_logp: Tensor, coefficient: Tensor, low: float, high: float) -> Tensor:
+    """Flag the tokens whose gradient :func:`ppo_clip` cuts: bool, (n,). Arguments as there."""
+    rho = _ratio(logp, old_logp, coefficient)
+    return ((coefficient > 0) & (rho > 1 + high)) | ((coefficient < 0) & (rho < 1 - low))
+
+
+def capped_weight(logp: Tensor, old_logp: Tensor, coefficient: Tensor, high: float) -> Tensor:
+    """Cap the importance ratio as a mere weight, so that every token keeps a gradient.
+
+        ℓ = -c sg(min(ρ, 1 + high)) logp               sg: without gradient
+
+    CISPO (MiniMax-M1, arXiv 2506.13585, Eq. 4 and 5), which bounds the weight from above alone. Arguments and result as
+    in :func:`ratio`.
+    """
+    assert high >= 0, f"the cap 1 + {high} must not lie below 1"
+    weight = _ratio(logp, old_logp, coefficient).detach().clamp(max=1 + high)
+    return -coefficient * weight * _where_used(coefficient, logp)
+
+
+def sequence_log_ratio(logp: Tensor, old_logp: Tensor, row: Tensor) -> Tensor:
+    """Give each token the mean log-ratio of its row, with the gradient of its own log-probability.
+
+        log s_t = sg(mean_t' (logp - old_logp)) + logp_t - sg(logp_t)
+
+    The ratio of GSPO in the form that takes an advantage for each token (arXiv 2507.18071, Eq. 7 and 14); the mean of a
+    row's losses has the gradient of the loss of the sequence's own ratio.
+
+    Args:
+        logp, old_logp: nats, shape (n,), of whole rows.
+        row: int64, shape (n,).
+
+    Returns:
+        Nats, shape (n,).
+    """
+    _check(logp, old_logp)
+    size = int(row.max()) + 1 if len(row) else 0
+    gap = (logp - old_logp).detach()
+    total = gap.new_zeros(size).index_add(0, row, gap)
+    count = gap.new_zeros(size).index_add(0, row, torch.ones_like(gap))
+    return (total / count.clamp(min=1))[row] + (logp - logp.detach())
+
+
 def shaped(logp: Tensor, coefficient: Tensor, gamma: float) -> Tensor:
     """Shape the probability of an off-policy token, so that unlikely tokens still learn: ℓ = -c π / (π + gamma).
 

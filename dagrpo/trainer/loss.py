@@ -209,16 +209,14 @@ def sequence_surrogate(slopes: Slopes, row: Tensor, logp: Tensor, old_logp: Tens
 
 
 def clipped_tokens(planned: Planned, row: Tensor, logp: Tensor, old_logp: Tensor) -> tuple[int, int]:
-    """How many tokens of clipped terms have their gradient cut, and how many tokens such terms have."""
-    clipped = total = 0
+    """How many tokens of terms with a clip or cap are held back by it, and how many tokens such terms have."""
+    held = total = 0
     for entry in planned.tokens:
-        if entry.term.clip is None:
+        if entry.term.clipped is None:
             continue
-        low, high = entry.term.clip
-        here = entry.scale.to(logp.device)[row] != 0
-        coefficient = entry.coefficient.to(logp.device)[row]
-        ratio = (logp - old_logp).exp()
-        cut = ((coefficient > 0) & (ratio > 1 + high)) | ((coefficient < 0) & (ratio < 1 - low))
-        clipped += int((cut & here).sum())
-        total += int(here.sum())
-    return clipped, total
+        here = (entry.scale.to(logp)[row] != 0).nonzero().flatten()
+        coefficient = entry.coefficient.to(logp)[row[here]]
+        tokens = Tokens(logp[here], old_logp[here], coefficient, torch.zeros_like(coefficient), row[here])
+        held += int(entry.term.clipped(tokens).sum())
+        total += len(here)
+    return held, total
