@@ -69,9 +69,11 @@ def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment 
     """Check an experiment with the options of all its methods, before anything is spent on it."""
     from dagrpo import config
     from dagrpo.algorithm import find_method
+    from dagrpo.hub import check_pins
     from dagrpo.scorers import check_scorer
 
     experiment = config.load(config.Experiment, spec)
+    check_pins(experiment)
     check_scorer(experiment.scorer)
     for name, arm in experiment.arms.items():
         find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")

@@ -57,6 +57,27 @@ class MirrorProblems(Strict):
     )
 
 
+Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class HubProblems(Strict):
+    """Training rows of a Hugging Face data set (or a local copy of it) in the columns that verl reads; benchmarks from
+    a local folder of JSON Lines (benchmarks/)."""
+
+    kind: Literal["hub"] = "hub"
+    dataset: str = Field(description="Name on the hub, or the path of a local copy: .parquet, .jsonl or .jsonl.gz.")
+    revision: Revision | None = Field(None, description="Commit of the data set on the hub; no job starts without it.")
+    split: str = Field("train", description="Split of the data set on the hub.")
+    train: int | None = Field(None, ge=1, description="Only the first rows; null for all.")
+    max_prompt_chars: int | None = Field(None, ge=1, description="Longer prompts are left out (characters).")
+    opening: str = Field("", description="What every prompt ends with; taken off the start of demonstrations.")
+    mirror: Path | None = Field(
+        None, description="Folder of benchmarks/; the environment variable DAGRPO_MIRROR if null."
+    )
+    benchmarks: tuple[str, ...] = Field(description="Files of benchmarks/, without suffix, in table order.")
+    limit: int | None = Field(None, ge=1, description="Only the first rows of each benchmark; null for all.")
+
+
 ByLevel = tuple[float, float, float, float]
 
 
@@ -104,10 +125,14 @@ class HubBase(Strict):
 
     kind: Literal["hub"] = "hub"
     model: str
-    revision: str | None = None
+    revision: Revision | None = Field(None, description="Commit of the model on the hub; no job starts without it.")
+    window: int | None = Field(
+        None, ge=1, description="Longest text that the model is told to read (tokens); null: its own."
+    )
+    rope_theta: float | None = Field(None, gt=0, description="Base of the rotary positions; null: its own.")
 
 
-Problems = Annotated[MiniProblems | MirrorProblems, Field(discriminator="kind")]
+Problems = Annotated[MiniProblems | MirrorProblems | HubProblems, Field(discriminator="kind")]
 Base = Annotated[MiniBase | SmolLM2Base | HubBase, Field(discriminator="kind")]
 
 
@@ -233,6 +258,7 @@ class Experiment(Strict):
     base_seeds: tuple[int, ...] = Field((0,), min_length=1, description="Seeds of each base; arms' seeds share them.")
     system_prompt: str | None = Field(None, description="System message of every prompt.")
     instruction: str | None = Field(None, description="Appended to every question.")
+    opening: str | None = Field(None, description="Begins every response, as a part of the prompt.")
     verifier: Verifier = Verifier()
     scorer: Scorer = Scorer()
     train: Train
@@ -258,6 +284,8 @@ class Experiment(Strict):
             self.train_of(name)
             if unknown := set(arm.seeds or ()) - set(self.seeds):
                 raise ValueError(f"arms.{name}.seeds: {min(unknown)} is not among the experiment's seeds {self.seeds}")
+        if isinstance(self.problems, HubProblems) and self.problems.opening != (self.opening or ""):
+            raise ValueError("problems.opening must be the experiment's opening, which prompts end with")
         asked = self.benchmarks.arms if self.benchmarks else None
         if strange := [name for name in asked or () if name not in self.arms]:
             raise ValueError(f"benchmarks.arms: no arm is named {strange[0]!r}")
@@ -289,6 +317,7 @@ class PromptSpec(Strict):
 
     system_prompt: str | None = None
     instruction: str | None = None
+    opening: str | None = None
 
 
 class ProblemsSpec(Strict):
@@ -458,7 +487,9 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def _prompt(experiment: Experiment) -> PromptSpec:
-    return PromptSpec(system_prompt=experiment.system_prompt, instruction=experiment.instruction)
+    return PromptSpec(
+        system_prompt=experiment.system_prompt, instruction=experiment.instruction, opening=experiment.opening
+    )
 
 
 def _merged(common: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from transformers import PreTrainedConfig
+
 from dagrpo.config import BaseSpec, HubBase, MiniBase, MiniProblems, SmolLM2Base
 from dagrpo.errors import UserError
+from dagrpo.hub import require_pin
 from dagrpo.policy.checkpoint import load_policy, save_policy
 from dagrpo.policy.convert import convert_smollm2
 from dagrpo.policy.device import resolve_device
@@ -28,4 +31,21 @@ def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -
         case SmolLM2Base():
             convert_smollm2(out)
         case HubBase():
-            save_policy(load_policy(spec.base.model, resolve_device("cpu"), revision=spec.base.revision), out)
+            require_pin(spec.base.model, spec.base.revision, "base")
+            policy = load_policy(spec.base.model, resolve_device("cpu"), revision=spec.base.revision)
+            widen(policy.model.config, spec.base)
+            save_policy(policy, out)
+
+
+def widen(config: PreTrainedConfig, base: HubBase) -> None:
+    """Write a longer window and the base of the rotary positions that goes with it into a model's configuration.
+
+    Raises:
+        UserError: the model has no rotary positions.
+    """
+    if base.window is not None:
+        config.max_position_embeddings = base.window
+    if base.rope_theta is not None:
+        if not getattr(config, "rope_parameters", None):
+            raise UserError(f"base.rope_theta: {config.model_type} has no rotary positions; leave it out")
+        config.rope_parameters["rope_theta"] = base.rope_theta

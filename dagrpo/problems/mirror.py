@@ -28,16 +28,20 @@ def load(spec: MirrorProblems) -> ProblemSets:
         UserError: where the folder or a file is missing, a row is broken, or training rows are too few.
     """
     questions = read_benchmarks(spec)
-    evaluation = [row for rows in questions.values() for row in rows[: spec.limit]]
-    families = {family: (len(rows[: spec.limit]), len(rows)) for family, rows in questions.items()}
     every = [row for rows in questions.values() for row in rows]
-    return ProblemSets(_training(spec, _folder(spec) / "train", every), evaluation, families)
+    return ProblemSets(_training(spec, _folder(spec) / "train", every), *kept(questions, spec.limit))
 
 
 def read_benchmarks(spec: MirrorProblems) -> dict[str, list[Problem]]:
     """Read all rows of each benchmark that the spec names, whatever its limit. Raises ``UserError``."""
     folder = _folder(spec) / "benchmarks"
     return {family: _rows(folder, family) for family in spec.benchmarks}
+
+
+def kept(questions: dict[str, list[Problem]], limit: int | None) -> tuple[list[Problem], dict[str, tuple[int, int]]]:
+    """The first ``limit`` rows of each benchmark, and of each how many these are and how many it has."""
+    evaluation = [row for rows in questions.values() for row in rows[:limit]]
+    return evaluation, {family: (len(rows[:limit]), len(rows)) for family, rows in questions.items()}
 
 
 def _folder(spec: MirrorProblems) -> Path:

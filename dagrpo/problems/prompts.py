@@ -8,7 +8,7 @@ from dagrpo.records import Problem
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptSpec) -> tuple[int, ...]:
-    """Render a problem through the tokenizer's chat template, up to where the response begins.
+    """Render a problem through the tokenizer's chat template, up to where the response begins or its opening ends.
 
     Raises:
         UserError: where the tokenizer has no chat template.
@@ -19,7 +19,7 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
     system = [{"role": "system", "content": prompt.system_prompt}] if prompt.system_prompt else []
     messages = [*system, {"role": "user", "content": question}]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tuple(tokenizer.encode(text, add_special_tokens=False))
+    return tuple(tokenizer.encode(f"{text}{prompt.opening or ''}", add_special_tokens=False))
 
 
 def encode_anchor(problem: Problem, tokenizer: PreTrainedTokenizerBase, budget: int) -> tuple[int, ...]:

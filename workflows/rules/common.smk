@@ -71,7 +71,7 @@ def with_methods(experiment):
 def with_mirror(experiment):
     """Fill in the folder of real rows: --config mirror=..., else the experiment's own, else DAGRPO_MIRROR."""
     given = config.get("mirror")
-    if experiment.problems.kind != "mirror":
+    if experiment.problems.kind == "mini":
         if given:
             raise UserError(f"mirror: experiment {experiment.name!r} makes its problems itself; leave `mirror` out")
         return experiment

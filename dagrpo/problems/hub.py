@@ -1,0 +1,85 @@
+"""Training problems of a Hugging Face data set, in the columns that verl reads: ``prompt`` (messages), ``target`` (the
+demonstration, one message or text) and ``reward_model.ground_truth``, as in LUFFY's OpenR1-Math-46k-8192."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dagrpo.config import HubProblems, MirrorProblems
+from dagrpo.errors import UserError
+from dagrpo.hub import require_pin
+from dagrpo.problems import mirror
+from dagrpo.problems.store import ProblemSets
+from dagrpo.records import Problem
+
+
+def load(spec: HubProblems) -> ProblemSets:
+    """Load the training rows and the benchmarks. The family of a row is its ``data_source``, its id counts the rows.
+
+    Raises:
+        UserError: the data set is not pinned or cannot be had, a row is broken, or no row is left.
+    """
+    evaluation = mirror.load_benchmarks(
+        MirrorProblems(mirror=spec.mirror, benchmarks=spec.benchmarks, limit=spec.limit)
+    )
+    train = []
+    for number, row in enumerate(_rows(spec)):
+        problem = read_row(row, spec.opening, f"{spec.dataset}, row {number}", f"{spec.split}-{number}")
+        if spec.max_prompt_chars is None or len(problem.prompt) <= spec.max_prompt_chars:
+            train.append(problem)
+        if len(train) == spec.train:
+            break
+    if len(train) < (spec.train or 1):
+        raise UserError(
+            f"problems: {spec.dataset} has {len(train)} rows with a prompt of at most {spec.max_prompt_chars} "
+            f"characters, {spec.train or 1} wanted; lower problems.train or raise max_prompt_chars"
+        )
+    return ProblemSets(train, *evaluation)
+
+
+def _rows(spec: HubProblems) -> Iterable[Mapping[str, Any]]:
+    local = Path(spec.dataset).expanduser()
+    if local.is_file() and local.suffix != ".parquet":
+        return [json.loads(line) for line in mirror.read_text(local).split("\n") if line.strip()]
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            "problems.kind hub: the package datasets is not installed; run: pip install -c constraints.txt -e '.[hub]'"
+        ) from None
+    if local.is_file():
+        return datasets.load_dataset("parquet", data_files=str(local), split="train")
+    require_pin(spec.dataset, spec.revision, "problems")
+    try:
+        return datasets.load_dataset(spec.dataset, revision=spec.revision, split=spec.split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"problems: {spec.dataset} cannot be had from the hub ({reason}); give a local copy as problems.dataset"
+        ) from error
+
+
+def read_row(row: Mapping[str, Any], opening: str, where: str, name: str) -> Problem:
+    """Turn a row into a problem; of the prompt's messages only the user's is kept, for the experiment has a system
+    prompt of its own. Raises :class:`UserError` that begins with ``where``."""
+    try:
+        (question,) = [message["content"] for message in row["prompt"] if message["role"] == "user"]
+        target = row.get("target")
+        solution = target[0]["content"] if isinstance(target, list) and target else target or None
+        problem = Problem(
+            id=name,
+            family=row.get("data_source") or "train",
+            prompt=question,
+            answer=row["reward_model"]["ground_truth"],
+            solution=solution.removeprefix(opening) if solution else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{where}: needs prompt (messages, one of the user), reward_model.ground_truth and target "
+            f"({type(error).__name__}: {error}); choose another data set"
+        ) from None
+    for key in ("prompt", "answer"):
+        if not isinstance(value := getattr(problem, key), str) or not value.strip():
+            raise UserError(f"{where}: {key} is empty or no text; choose another data set")
+    return problem
