@@ -20,9 +20,7 @@ def load(spec: HubProblems) -> ProblemSets:
     Raises:
         UserError: the data set is not pinned or cannot be had, a row is broken, or no row is left.
     """
-    evaluation = mirror.load_benchmarks(
-        MirrorProblems(mirror=spec.mirror, benchmarks=spec.benchmarks, limit=spec.limit)
-    )
+    questions = mirror.read_benchmarks(MirrorProblems(mirror=spec.mirror, benchmarks=spec.benchmarks))
     train = []
     for number, row in enumerate(_rows(spec)):
         problem = read_row(row, spec.opening, f"{spec.dataset}, row {number}", f"{spec.split}-{number}")
@@ -35,7 +33,7 @@ def load(spec: HubProblems) -> ProblemSets:
             f"problems: {spec.dataset} has {len(train)} rows with a prompt of at most {spec.max_prompt_chars} "
             f"characters, {spec.train or 1} wanted; lower problems.train or raise max_prompt_chars"
         )
-    return ProblemSets(train, *evaluation)
+    return ProblemSets(train, *mirror.kept(questions, spec.limit))
 
 
 def _rows(spec: HubProblems) -> Iterable[Mapping[str, Any]]:
