@@ -136,6 +136,38 @@ Problems = Annotated[MiniProblems | MirrorProblems | HubProblems, Field(discrimi
 Base = Annotated[MiniBase | SmolLM2Base | HubBase, Field(discriminator="kind")]
 
 
+class TorchEmbedded(Strict):
+    """The project's own engine, in plain torch, on the very weights that are trained."""
+
+    kind: Literal["torch"] = "torch"
+
+
+class VllmColocated(Strict):
+    """vLLM in the same process (`make setup-vllm`); on a GPU it sleeps while the policy learns."""
+
+    kind: Literal["vllm"] = "vllm"
+    memory: float = Field(
+        0.4, gt=0, lt=1, description="Share of the memory: on a GPU weights and cache, on CPU the cache alone."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of weights and arithmetic; auto: bfloat16 on a GPU, float32 on CPU."
+    )
+    eager: bool = Field(False, description="No compilation and no CUDA graphs: starts sooner, samples slower.")
+
+
+class VllmServer(Strict):
+    """vLLM as a server of its own, which this run alone uses."""
+
+    kind: Literal["vllm_server"] = "vllm_server"
+    url: str = Field(pattern=r"^https?://[^/]+/?$", description="Its address, such as http://127.0.0.1:8000.")
+    exchange: Path | None = Field(
+        None, description="Folder that both sides see, for new weights; the system's temporary one where null."
+    )
+
+
+EngineOptions = Annotated[TorchEmbedded | VllmColocated | VllmServer, Field(discriminator="kind")]
+
+
 class Optimizer(Strict):
     """AdamW with linear warm-up, then a constant or cosine schedule."""
 
@@ -253,6 +285,7 @@ class Experiment(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", description="Of the file and of its folder in results/.")
     title: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: EngineOptions = Field(TorchEmbedded(), description="What samples, in training and evaluation.")
     problems: Problems
     bases: dict[Name, Base] = Field(min_length=1, description="Base checkpoints; every arm starts from each of them.")
     base_seeds: tuple[int, ...] = Field((0,), min_length=1, description="Seeds of each base; arms' seeds share them.")
@@ -345,6 +378,7 @@ class TrainSpec(Strict):
     verifier: Verifier
     scorer: Scorer
     device: Literal["auto", "cpu", "cuda"]
+    engine: EngineOptions = TorchEmbedded()
 
 
 class EvaluationSpec(Strict):
@@ -359,6 +393,7 @@ class EvaluationSpec(Strict):
     prompt: PromptSpec
     verifier: Verifier
     device: Literal["auto", "cpu", "cuda"]
+    engine: EngineOptions = TorchEmbedded()
 
 
 class BenchmarksSpec(Strict):
@@ -425,6 +460,7 @@ def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
         verifier=experiment.verifier,
         scorer=experiment.arms[arm].scorer or experiment.scorer,
         device=experiment.device,
+        engine=experiment.engine,
     )
 
 
@@ -441,6 +477,7 @@ def evaluation_spec(experiment: Experiment) -> EvaluationSpec:
         prompt=_prompt(experiment),
         verifier=experiment.verifier,
         device=experiment.device,
+        engine=experiment.engine,
     )
 
 
@@ -517,7 +554,7 @@ def _sentence(detail: Any, model: type[BaseModel]) -> str:
     return f"{where}: {message} (found {detail['input']!r})" if path else message
 
 
-_TAGS = {"mini", "mirror", "smollm2", "hub"}
+_TAGS = {"mini", "mirror", "smollm2", "hub", "torch", "vllm", "vllm_server"}
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

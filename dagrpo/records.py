@@ -55,9 +55,10 @@ class Rollout:
 
     ``tokens`` are the response's token ids, the end-of-sequence token included when ``finish`` is "stop".
     ``logps`` are the log-probabilities (nats) that each token was sampled with, and ``entropies`` the entropy
-    (nats) of the distribution that it was drawn from, empty for an anchor. An anchor's ``logps`` are its author's, 0
-    where they are not known. ``value`` and ``visits`` are what a plan that searches found of the branch that starts
-    with these tokens: the share of right answers beyond it, ``None`` without a search, and how often it went there.
+    (nats) of the distribution that it was drawn from, empty for an anchor and where the engine reports none. An
+    anchor's ``logps`` are its author's, 0 where they are not known. ``value`` and ``visits`` are what a plan that
+    searches found of the branch that starts with these tokens: the share of right answers beyond it, ``None`` without a
+    search, and how often it went there.
     """
 
     index: int

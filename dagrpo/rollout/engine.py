@@ -45,3 +45,7 @@ class Engine(Protocol):
             Interrupted: a stop was asked for; checked between decoding steps.
         """
         ...
+
+    def update(self) -> None:
+        """Take note that the policy's weights have changed; an engine with a copy of them renews it."""
+        ...

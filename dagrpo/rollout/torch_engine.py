@@ -78,6 +78,9 @@ class TorchEngine:
                 live, drawn, tokens = live[order], drawn[order], tokens[torch.from_numpy(order).to(device)]
         return self._rollouts(requests, samples, history)
 
+    def update(self) -> None:
+        """Do nothing: these are the policy's own weights."""
+
     def _prefill(self, entering: Sequence[Request], cache: SlotCache, first: int) -> Tensor:
         """Compute each prompt once and give its keys and values to its samples, from slot ``first`` on.
 

@@ -1,0 +1,42 @@
+"""The engine that a configuration asks for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dagrpo.config import EngineOptions
+from dagrpo.policy.checkpoint import Policy
+from dagrpo.rollout.engine import Engine
+from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.signals import ShouldStop, never
+
+
+@contextmanager
+def make_engine(
+    options: EngineOptions, policy: Policy, rows: int, device: torch.device, should_stop: ShouldStop = never
+) -> Iterator[Engine]:
+    """Build the engine that samples from a policy, and free what it holds at the end.
+
+    Args:
+        rows: samples decoded together.
+        device: where to sample; the policy itself may stand elsewhere if the engine holds a copy of it.
+
+    Raises:
+        UserError: the engine is not installed, not reachable, or cannot run this model.
+    """
+    match options.kind:
+        case "torch":
+            yield TorchEngine(policy, rows, should_stop)
+        case "vllm":
+            from dagrpo.rollout.vllm_colocated import colocated
+            from dagrpo.rollout.vllm_engine import VllmEngine
+
+            with colocated(options, policy.model, rows, device, should_stop) as backend:
+                yield VllmEngine(policy, backend)
+        case "vllm_server":
+            from dagrpo.rollout.vllm_engine import VllmEngine
+            from dagrpo.rollout.vllm_server import server
+
+            with server(options, rows, should_stop) as remote:
+                yield VllmEngine(policy, remote)

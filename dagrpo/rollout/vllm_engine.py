@@ -1,0 +1,149 @@
+"""Sampling through vLLM: the same requests, seeds and rollouts as the embedded engine, with a copy of the weights.
+
+The copy is renewed after each update and compared with the trainer's weights, value by value, before it samples. How
+vLLM is reached, in this process or as a server, is the business of a :class:`Backend`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from dagrpo import seeds
+from dagrpo.errors import UserError
+from dagrpo.policy.checkpoint import Policy
+from dagrpo.records import Rollout
+from dagrpo.rollout.engine import Request, Sampling
+from dagrpo.rollout.weights import digests, label, trained_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One sample to draw: the rendered prompt, and the seed (63 bits) of its generator."""
+
+    prompt_tokens: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One sample: its tokens, the end token included, their log-probabilities (nats), and the label of the weights."""
+
+    tokens: tuple[int, ...]
+    logps: tuple[float, ...]
+    weights: str
+
+
+class Backend(Protocol):
+    """A vLLM that holds a copy of the policy."""
+
+    dtype: torch.dtype
+    context: int
+
+    def load(self, model: PreTrainedModel) -> None:
+        """Replace the copy by these weights, and forget every prompt computed with the old ones."""
+        ...
+
+    def digests(self) -> dict[str, str]:
+        """Digest the weights that it computes with; see :func:`dagrpo.rollout.weights.digests`."""
+        ...
+
+    def label(self) -> str:
+        """What its weights are called at present."""
+        ...
+
+    def set_label(self, label: str) -> None:
+        """Call its weights by a name, which every sample then bears."""
+        ...
+
+    def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
+        """Draw the samples, in order. Raises :class:`dagrpo.errors.Interrupted` where a stop was asked for."""
+        ...
+
+    def rest(self) -> bool:
+        """Give memory back until the next call, where that is possible; tell whether the weights went with it."""
+        ...
+
+
+class VllmEngine:
+    """Samples from vLLM's copy of a policy, and refuses to where the copy is stale.
+
+    Each sample has a generator of its own, keyed by what the sample is for. Unlike the embedded engine's, a sample may
+    still depend on what else is asked for: by rounding, where that tips a draw. vLLM reports no entropies.
+    """
+
+    def __init__(self, policy: Policy, backend: Backend) -> None:
+        self.policy, self.backend = policy, backend
+        self._pending = True
+        self._verified: tuple[int, ...] | None = None
+        self._label = ""
+
+    def update(self) -> None:
+        """Note that the policy has new weights; they are handed over before the next sample."""
+        self._pending = True
+
+    def sample(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Rollout]]:
+        """Sample responses; see :class:`dagrpo.rollout.engine.Engine`.
+
+        Raises:
+            UserError: vLLM does not hold the policy's weights, or a prompt leaves no room for a response.
+        """
+        samples = [(request, request.first + number) for request in requests for number in range(request.samples)]
+        if not samples:
+            return [[] for _ in requests]
+        longest = max(len(request.prompt_tokens) for request, _ in samples)
+        if longest + sampling.max_new_tokens > self.backend.context:
+            raise UserError(
+                f"a prompt of {longest} tokens and a response of {sampling.max_new_tokens} exceed the "
+                f"{self.backend.context} tokens of vLLM's context; lower max_new_tokens, or leave out long prompts"
+            )
+        self._synchronise()
+        jobs = [Job(request.prompt_tokens, _seed(sampling, request, index)) for request, index in samples]
+        end = self.policy.end_tokens
+        drawn = self.backend.generate(jobs, sampling.temperature, sampling.max_new_tokens, sorted(end))
+        self._pending = self.backend.rest()
+        if strange := {one.weights for one in drawn} - {self._label}:
+            raise UserError(
+                f"vLLM sampled from weights {strange.pop()!r} instead of {self._label!r}: something else changes them "
+                "too; give this run a server of its own"
+            )
+        texts = self.policy.tokenizer.batch_decode(
+            [one.tokens for one in drawn], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        rollouts = (
+            Rollout(
+                index=index,
+                tokens=one.tokens,
+                text=text,
+                finish="stop" if one.tokens[-1] in end else "length",
+                logps=one.logps,
+            )
+            for (_, index), one, text in zip(samples, drawn, texts, strict=True)
+        )
+        return [list(islice(rollouts, request.samples)) for request in requests]
+
+    def _synchronise(self) -> None:
+        """Hand over new weights, and compare the two copies unless neither can have changed since that was done."""
+        if self._pending:
+            self.backend.load(self.policy.model)
+            self._pending, self._verified = False, None
+        versions = tuple(parameter._version for parameter in self.policy.model.parameters())  # counts writes in place
+        if self._verified == versions and self.backend.label() == self._label:
+            return
+        ours, held = digests(trained_weights(self.policy.model), self.backend.dtype), self.backend.digests()
+        different = sorted(name for name in ours.keys() | held.keys() if ours.get(name) != held.get(name))
+        if different:
+            raise UserError(
+                f"vLLM does not hold the weights that it should sample from: {len(different)} of {len(ours)} differ, "
+                f"{different[0]} first; its samples would be another policy's. Start the run again, or set engine.kind: "
+                "torch"
+            )
+        self._verified, self._label = versions, label(ours)
+        self.backend.set_label(self._label)
+
+
+def _seed(sampling: Sampling, request: Request, index: int) -> int:
+    return seeds.key(sampling.seed, sampling.purpose, sampling.step, request.problem_id, index) >> 1
