@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -13,10 +14,18 @@ import torch
 PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "math-verify", "sympy", "numpy")
 
 
-def card(device: torch.device) -> dict[str, Any]:
-    """Versions, hardware and code hash of this process, the same for identical runs on one machine."""
+def card(device: torch.device, versions: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Versions, hardware and code hash of this process, the same for identical runs on one machine.
+
+    Args:
+        versions: further packages that took part.
+    """
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+            **(versions or {}),
+        },
         "hardware": {
             "device": _device_name(device),
             "processor": _processor(),

@@ -18,7 +18,7 @@ from dagrpo.problems.store import read_problems
 from dagrpo.progress import progress
 from dagrpo.records import Problem
 from dagrpo.rollout.engine import Engine, Request, Sampling
-from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
 
@@ -41,7 +41,9 @@ def evaluate(
         Interrupted: ``should_stop`` became true.
     """
     torch.set_num_threads(spec.threads)
-    policy = load_policy(model, resolve_device(spec.device))
+    device = resolve_device(spec.device)
+    # An engine with a copy of the weights needs them once, and all the memory that it can get.
+    policy = load_policy(model, device if spec.engine.kind == "torch" else torch.device("cpu"))
     rows = read_problems(problems)
     meta = {
         "spec": spec.model_dump(mode="json"),
@@ -49,13 +51,14 @@ def evaluate(
         "model_fingerprint": fingerprint(policy.model),
         "problems_sha256": sha256(problems.read_bytes()).hexdigest(),
         "limited": _limited(problems),
-        **provenance.card(policy.device),
+        **provenance.card(device, versions(spec.engine)),
     }
-    partial = Partial(state, sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest())
+    asked = spec.model_copy(update={"engine": engine_essence(spec.engine)}).model_dump(mode="json")
+    partial = Partial(state, sha256(json.dumps({**meta, "spec": asked}, sort_keys=True).encode()).hexdigest())
     batches = _batches(rows, spec)
-    engine = TorchEngine(policy, spec.rollout_rows, should_stop)
     with (
         make_verifier(spec.verifier, should_stop) as verifier,
+        make_engine(spec.engine, policy, spec.rollout_rows, device, should_stop) as engine,
         progress(f"evaluate {out.parent.name} {out.stem}", len(rows)) as report,
     ):
         done = sum(len(batch) for batch in batches[: partial.batches])

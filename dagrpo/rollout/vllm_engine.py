@@ -138,8 +138,7 @@ class VllmEngine:
         if different:
             raise UserError(
                 f"vLLM does not hold the weights that it should sample from: {len(different)} of {len(ours)} differ, "
-                f"{different[0]} first; its samples would be another policy's. Start the run again, or set engine.kind: "
-                "torch"
+                f"{different[0]} first; start the run again, or set engine.kind: torch"
             )
         self._verified, self._label = versions, label(ours)
         self.backend.set_label(self._label)

@@ -21,13 +21,14 @@ from dagrpo.rollout.vllm_engine import Drawn, Job
 from dagrpo.signals import ShouldStop, check
 
 COMMAND = (
-    "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --worker-extension-cls dagrpo.rollout.vllm_worker.HeldWeights "
-    "--logprobs-mode processed_logprobs"
+    "VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model BASE --host 127.0.0.1 "
+    "--logprobs-mode processed_logprobs --worker-extension-cls dagrpo.rollout.vllm_worker.HeldWeights"
 )
+"""Not ``vllm serve``, which looks for a package of that very name, and that of the CPU build is another."""
 SECONDS = (10, 3600)
 """Limits for a connection and for a reply."""
-NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Stand in for the defaults that a server takes from the model's generation config."""
+ASKED = {"logprobs": 0, "return_token_ids": True, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Log-probabilities of the sampled tokens alone, and no default that a server takes from a generation config."""
 
 
 class Server:
@@ -69,9 +70,9 @@ class Server:
 
     def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
         """Draw the samples, at most ``rows`` at a time."""
-        common = {"temperature": temperature, "max_tokens": max_new_tokens, "stop_token_ids": end, "logprobs": 0}
+        common = {"temperature": temperature, "max_tokens": max_new_tokens, "stop_token_ids": end}
         with ThreadPoolExecutor(min(self.rows, len(jobs))) as pool:
-            futures = [pool.submit(self._draw, job, NEUTRAL | common | {"seed": job.seed}) for job in jobs]
+            futures = [pool.submit(self._draw, job, ASKED | common) for job in jobs]
             try:
                 while wait(futures, timeout=0.2).not_done:
                     check(self.should_stop)
@@ -82,20 +83,19 @@ class Server:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._post("/abort_requests", {})
                 raise
-        return [future.result() for future in futures]
+        label = self.label()
+        return [Drawn(*future.result(), label) for future in futures]
 
     def rest(self) -> bool:
         """Do nothing: the server has its own memory."""
         return False
 
-    def _draw(self, job: Job, params: dict[str, Any]) -> Drawn:
-        body = {"token_ids": list(job.prompt_tokens), "sampling_params": params | {"detokenize": False}}
-        (choice,) = self._post("/inference/v1/generate", body)["choices"]
+    def _draw(self, job: Job, asked: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        body = asked | {"prompt": job.prompt_tokens, "seed": job.seed}
+        (choice,) = self._post("/v1/completions", body)["choices"]
         if choice["finish_reason"] not in ("stop", "length"):
             raise UserError(f"engine.url: the server at {self.url} ended a sample with {choice['finish_reason']!r}")
-        logps = tuple(entry["logprob"] for entry in choice["logprobs"]["content"])
-        versions = {span["version"] for span in choice["weight_versions"]}
-        return Drawn(tuple(choice["token_ids"]), logps, ", ".join(sorted(versions)))
+        return tuple(choice["token_ids"]), tuple(choice["logprobs"]["token_logprobs"])
 
     def _call_worker(self, method: str, **arguments: str) -> Any:
         results = self._post("/collective_rpc", {"method": method, "kwargs": arguments})["results"]
@@ -113,8 +113,8 @@ class Server:
             ) from error
         if not reply.ok:
             raise UserError(
-                f"engine.url: the server at {self.url} refuses {path} ({reply.status_code}: {reply.text[:300].strip()}); "
-                f"start it with: {COMMAND}"
+                f"engine.url: the server at {self.url} refuses {path} ({reply.status_code}: {reply.text[:300].strip()})"
+                f"; start it with: {COMMAND}"
             )
         return reply.json()
 
@@ -130,5 +130,6 @@ def server(options: VllmServer, rows: int, should_stop: ShouldStop) -> Iterator[
         UserError: it does not answer, or was not started as it must be.
     """
     with requests.Session() as session:
-        session.mount("http", HTTPAdapter(pool_maxsize=rows))
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=rows))
         yield Server(session, options, rows, should_stop)

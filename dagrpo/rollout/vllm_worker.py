@@ -42,7 +42,7 @@ class HeldWeights:
 
 @torch.inference_mode()
 def held_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every weight of a vLLM model (one shard), with fused projections taken apart and padding of the vocabulary off."""
+    """Every weight of an unsharded vLLM model, with fused projections taken apart and without padding."""
     for path, module in model.named_modules(remove_duplicate=False):
         before, _, last = path.rpartition(".")
         parts = getattr(model, "packed_modules_mapping", {}).get(last, [last])
@@ -53,7 +53,7 @@ def held_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{before}.{part}.{name}".lstrip("."), piece
 
 
-def _packed(module: nn.Module, parameter: Tensor, rows: int = 256) -> Tensor:
+def _packed(module: Any, parameter: Tensor, rows: int = 256) -> Tensor:
     """Read a weight that vLLM's CPU build has packed out of sight: the product with the identity gives it, exactly."""
     width = parameter.shape[1] if parameter.dim() == 2 else module.input_size
     identity = torch.eye(width, dtype=parameter.dtype)

@@ -20,7 +20,7 @@ from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_poli
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.store import read_problems
 from dagrpo.progress import progress
-from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.scorers import Tools, essence, make_scorer
 from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer import optimizer as optim
@@ -78,8 +78,10 @@ def train(
     identity = _identity(spec, seed, base_fingerprint, problems)
     reference = load_policy(base, policy.device) if algorithm.needs_reference else None
     training_problems = read_problems(problems)
-    with make_verifier(spec.verifier, should_stop) as verifier:
-        engine = TorchEngine(policy, spec.train.rollout_rows, should_stop)
+    with (
+        make_verifier(spec.verifier, should_stop) as verifier,
+        make_engine(spec.engine, policy, spec.train.rollout_rows, policy.device, should_stop) as engine,
+    ):
         scorer = make_scorer(spec.scorer, Tools(policy, should_stop))
         collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed)
         if algorithm.needs_demonstrations:
@@ -103,7 +105,7 @@ def train(
         "base_fingerprint": base_fingerprint,
         "model_fingerprint": fingerprint(policy.model),
         "consumed": consumed(run.state.metrics),
-        **provenance.card(policy.device),
+        **provenance.card(policy.device, versions(spec.engine)),
     }
     checkpoints.write_atomically(out / "run.json", json.dumps(card, indent=1).encode())
     shutil.rmtree(state_root, ignore_errors=True)
@@ -197,7 +199,7 @@ class Run:
         settings = optimizer_settings(kind, self.settings)
         if kind not in self.optimizers:
             self.optimizers[kind] = optim.build(self.policy.model, settings)
-        return learn(
+        learned = learn(
             self.policy,
             self.reference if recipe.needs_reference else None,
             self.optimizers[kind],
@@ -211,6 +213,8 @@ class Run:
             step,
             steps,
         )
+        self.collector.engine.update()
+        return learned
 
     def _interleave(self, interleave: Interleave, data: Step, memory: Memory, number: int) -> dict[str, float]:
         """Put demonstrations of this step's prompts aside, and learn from them once enough have come together.
@@ -290,6 +294,6 @@ def consumed(metrics: list[str]) -> dict[str, int]:
 
 
 def _identity(spec: TrainSpec, seed: int, base_fingerprint: str, problems: Path) -> str:
-    spec = spec.model_copy(update={"scorer": essence(spec.scorer)})
+    spec = spec.model_copy(update={"scorer": essence(spec.scorer), "engine": engine_essence(spec.engine)})
     parts = (spec.model_dump_json(), str(seed), base_fingerprint, sha256(problems.read_bytes()).hexdigest())
     return sha256("\x1f".join(parts).encode()).hexdigest()
