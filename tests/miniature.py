@@ -70,7 +70,7 @@ def spec(method: str, options: dict[str, Any] | None = None, **changes: Any) -> 
     )
 
 
-def guessing_base(folder: Path) -> tuple[Path, Path]:
+def guessing_base(folder: Path, width: int = 16) -> tuple[Path, Path]:
     """A base that answers every question with "A1" or "A2", and questions of which half want the one, half the other.
 
     So the groups hold right and wrong answers, as a trained base's would. Returns (checkpoint, problem file).
@@ -80,7 +80,7 @@ def guessing_base(folder: Path) -> tuple[Path, Path]:
     problems = [replace(problem, answer=str(1 + i % 2), solution=f"A{1 + i % 2}") for i, problem in enumerate(made)]
     write_problems(folder / "train.jsonl", problems)
     school = spec("sft", sft_steps=60, sft_rows=40, sft={"lr": 2e-2})
-    train(school, 0, tiny_base(folder / "random"), folder / "train.jsonl", folder / "school", folder / "state")
+    train(school, 0, tiny_base(folder / "random", width), folder / "train.jsonl", folder / "school", folder / "state")
     return folder / "school" / "model", folder / "train.jsonl"
 
 
