@@ -55,6 +55,8 @@ def test_a_sample_is_decided_by_what_it_is(pair: tuple[Policy, Engine]) -> None:
     last = requests[3]
     (later,) = engine.sample([Request(last.problem_id, last.prompt_tokens, 4, first=2)], SAMPLED)
     assert [(r.index, r.tokens) for r in later] == [(r.index, r.tokens) for r in both[3][2:]]
+    (short,) = engine.sample([replace(last, budget=3)], SAMPLED)
+    assert [r.tokens for r in short] == [r.tokens[:3] for r in both[3]]
     for other in (replace(SAMPLED, seed=1), replace(SAMPLED, purpose="tes"), replace(SAMPLED, step=4)):
         assert [r.tokens for r in engine.sample([last], other)[0]] != [r.tokens for r in both[3]]
 

@@ -45,7 +45,7 @@ class Copy:
     def set_label(self, label: str) -> None:
         self.name = label
 
-    def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
         self.jobs, self.end = list(jobs), end
         return [
             Drawn((5 + job.seed % 30, *([end[0]] if job.seed % 2 else [])), (-1.0, -2.0), self.name) for job in jobs
@@ -62,6 +62,7 @@ def test_rollouts_are_those_of_the_jobs() -> None:
     sampled = VllmEngine(policy, backend).sample(make_requests(3, 2), SAMPLED)
     assert [[rollout.index for rollout in row] for row in sampled] == [[0, 1, 2], [0, 1, 2]]
     assert backend.end == sorted(policy.end_tokens)
+    assert {job.budget for job in backend.jobs} == {8}
     assert [job.prompt_tokens for job in backend.jobs] == [
         r.prompt_tokens for r in make_requests(3, 2) for _ in range(3)
     ]
@@ -133,9 +134,9 @@ def test_a_backend_that_was_started_anew_is_compared_anew() -> None:
 
 def test_weights_that_change_while_it_samples_are_refused() -> None:
     class Shared(Copy):
-        def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
+        def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
             self.name = "another run's"
-            return super().generate(jobs, temperature, max_new_tokens, end)
+            return super().generate(jobs, temperature, end)
 
     with pytest.raises(UserError, match='sampled from weights "another run\'s"'):
         VllmEngine(make_policy(), Shared()).sample(make_requests(), SAMPLED)
@@ -143,7 +144,7 @@ def test_weights_that_change_while_it_samples_are_refused() -> None:
 
 def test_a_response_must_fit_into_the_context() -> None:
     engine = VllmEngine(make_policy(), Copy())
-    engine.sample([Request("p", (5,) * 56, 1)], SAMPLED)
+    engine.sample([Request("p", (5,) * 56, 1), Request("q", (5,) * 60, 1, budget=4)], SAMPLED)
     with pytest.raises(UserError, match="a prompt of 57 tokens and a response of 8 exceed the 64 tokens"):
         engine.sample([Request("p", (5,) * 57, 1)], SAMPLED)
 

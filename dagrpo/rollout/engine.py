@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dagrpo import seeds
 from dagrpo.records import Rollout
 
 
@@ -33,6 +34,16 @@ class Sampling:
     seed: int
     purpose: str
     step: int = 0
+
+
+def budget(sampling: Sampling, request: Request) -> int:
+    """How many tokens each sample of a request may have."""
+    return sampling.max_new_tokens if request.budget is None else min(request.budget, sampling.max_new_tokens)
+
+
+def sample_key(sampling: Sampling, request: Request, index: int) -> int:
+    """What the draws of one sample are keyed by: 64 bits that hang on what the sample is for alone."""
+    return seeds.key(sampling.seed, sampling.purpose, sampling.step, request.problem_id, index)
 
 
 class Engine(Protocol):

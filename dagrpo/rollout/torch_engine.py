@@ -15,7 +15,7 @@ from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
 from dagrpo.rollout.cache import SlotCache
 from dagrpo.rollout.decoder import make_decoder
-from dagrpo.rollout.engine import Request, Sampling
+from dagrpo.rollout.engine import Request, Sampling, budget, sample_key
 from dagrpo.signals import ShouldStop, check, never
 
 REFILL = 0.25
@@ -40,9 +40,9 @@ class TorchEngine:
         if not samples:
             return [[] for _ in requests]
         model, device = self.policy.model, self.policy.device
-        keys = np.array([_key(sampling, request, index) for request, index in samples], dtype=np.uint64)
+        keys = np.array([sample_key(sampling, request, index) for request, index in samples], dtype=np.uint64)
         prompt_lengths = np.array([len(request.prompt_tokens) for request, _ in samples])
-        budgets = np.array([_budget(sampling, request) for request, _ in samples])
+        budgets = np.array([budget(sampling, request) for request, _ in samples])
         slots = min(self.rows, len(samples))
         length = int((prompt_lengths + budgets).max())
         cache = SlotCache(model.config.get_text_config(), slots, length, model.get_input_embeddings().weight)
@@ -151,14 +151,6 @@ def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, 
         mass = probabilities.cumsum(-1, dtype=torch.float64)
         tokens = torch.searchsorted(mass, uniforms[:, None] * mass[:, -1:], right=True).clamp_(max=logits.shape[-1] - 1)
     return tokens[:, 0], logps.gather(1, tokens)[:, 0], -(probabilities * logps).sum(-1)
-
-
-def _key(sampling: Sampling, request: Request, index: int) -> int:
-    return seeds.key(sampling.seed, sampling.purpose, sampling.step, request.problem_id, index)
-
-
-def _budget(sampling: Sampling, request: Request) -> int:
-    return sampling.max_new_tokens if request.budget is None else min(request.budget, sampling.max_new_tokens)
 
 
 def _cut(requests: Sequence[Request], slots: int) -> list[Request]:

@@ -58,7 +58,7 @@ class Colocated:
         """Name the weights."""
         self.engine.set_weight_version(label)
 
-    def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
         """Draw the samples; a stop is looked for between decoding steps."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -68,7 +68,7 @@ class Colocated:
         for name, job in zip(names, jobs, strict=True):
             params = SamplingParams(
                 temperature=temperature,
-                max_tokens=max_new_tokens,
+                max_tokens=job.budget,
                 seed=job.seed,
                 stop_token_ids=end,
                 logprobs=0,  # of the sampled token alone

@@ -12,19 +12,20 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from dagrpo import seeds
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
-from dagrpo.rollout.engine import Request, Sampling
+from dagrpo.rollout.engine import Request, Sampling, budget, sample_key
 from dagrpo.rollout.weights import digests, label, trained_weights
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One sample to draw: the rendered prompt, and the seed (63 bits) of its generator."""
+    """One sample to draw: the rendered prompt, its longest response (tokens), and the seed of its generator (63 bits:
+    the server takes signed numbers)."""
 
     prompt_tokens: tuple[int, ...]
+    budget: int
     seed: int
 
 
@@ -59,7 +60,7 @@ class Backend(Protocol):
         """Call its weights by a name, which every sample then bears."""
         ...
 
-    def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
         """Draw the samples, in order. Raises :class:`dagrpo.errors.Interrupted` where a stop was asked for."""
         ...
 
@@ -94,16 +95,19 @@ class VllmEngine:
         samples = [(request, request.first + number) for request in requests for number in range(request.samples)]
         if not samples:
             return [[] for _ in requests]
-        longest = max(len(request.prompt_tokens) for request, _ in samples)
-        if longest + sampling.max_new_tokens > self.backend.context:
+        jobs = [
+            Job(request.prompt_tokens, budget(sampling, request), sample_key(sampling, request, index) >> 1)
+            for request, index in samples
+        ]
+        longest = max(jobs, key=lambda job: len(job.prompt_tokens) + job.budget)
+        if len(longest.prompt_tokens) + longest.budget > self.backend.context:
             raise UserError(
-                f"a prompt of {longest} tokens and a response of {sampling.max_new_tokens} exceed the "
+                f"a prompt of {len(longest.prompt_tokens)} tokens and a response of {longest.budget} exceed the "
                 f"{self.backend.context} tokens of vLLM's context; lower max_new_tokens, or leave out long prompts"
             )
         self._synchronise()
-        jobs = [Job(request.prompt_tokens, _seed(sampling, request, index)) for request, index in samples]
         end = self.policy.end_tokens
-        drawn = self.backend.generate(jobs, sampling.temperature, sampling.max_new_tokens, sorted(end))
+        drawn = self.backend.generate(jobs, sampling.temperature, sorted(end))
         self._pending = self.backend.rest()
         if strange := {one.weights for one in drawn} - {self._label}:
             raise UserError(
@@ -142,7 +146,3 @@ class VllmEngine:
             )
         self._verified, self._label = versions, label(ours)
         self.backend.set_label(self._label)
-
-
-def _seed(sampling: Sampling, request: Request, index: int) -> int:
-    return seeds.key(sampling.seed, sampling.purpose, sampling.step, request.problem_id, index) >> 1

@@ -68,9 +68,9 @@ class Server:
         """Name the weights."""
         self._post("/update_weight_version", {"new_version": label})
 
-    def generate(self, jobs: Sequence[Job], temperature: float, max_new_tokens: int, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
         """Draw the samples, at most ``rows`` at a time."""
-        common = {"temperature": temperature, "max_tokens": max_new_tokens, "stop_token_ids": end}
+        common = {"temperature": temperature, "stop_token_ids": end}
         with ThreadPoolExecutor(min(self.rows, len(jobs))) as pool:
             futures = [pool.submit(self._draw, job, ASKED | common) for job in jobs]
             try:
@@ -91,7 +91,7 @@ class Server:
         return False
 
     def _draw(self, job: Job, asked: dict[str, Any]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        body = asked | {"prompt": job.prompt_tokens, "seed": job.seed}
+        body = asked | {"prompt": job.prompt_tokens, "max_tokens": job.budget, "seed": job.seed}
         (choice,) = self._post("/v1/completions", body)["choices"]
         if choice["finish_reason"] not in ("stop", "length"):
             raise UserError(f"engine.url: the server at {self.url} ended a sample with {choice['finish_reason']!r}")
