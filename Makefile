@@ -34,7 +34,6 @@ help: ## List the targets.
 	@echo
 	@echo "  make reproduce EXPERIMENT=mini METHODS=grpo,dagrpo CORES=2"
 	@echo "  make reproduce EXPERIMENT=smollm2 MIRROR=../shared/data"
-	@echo "  make reproduce EXPERIMENT=mini VLLM=1"
 	@echo "  make test ARGS=\"-m 'not slow'\""
 
 setup: $(STAMP) ## Create .venv and install the pinned packages into it.
