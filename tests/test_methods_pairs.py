@@ -12,6 +12,12 @@ from torch import Tensor
 from baselines import group_robust
 from dagrpo.algorithm import Moment, Recipe, Rows, Term
 from tests.method_rows import NAN, make_rows, recipe, recipe_loss, run_slots
+from tests.test_methods_identities import BUDGET as MODEL_BUDGET
+from tests.test_methods_identities import CORRECT, POLICY_ROWS, Case, case, on_policy
+from tests.test_methods_identities import LENGTHS as MODEL_LENGTHS
+from tests.test_methods_identities import assert_same as same
+
+__all__ = ["case", "on_policy"]
 
 BUDGET = 5
 OLD = [[-0.5, -0.2, -1.0], [-0.3, -0.7], [-1.2, -0.1, -0.6, -0.3], [-0.4, -0.4, -0.4]]
@@ -218,3 +224,47 @@ def test_groups_without_contrast_cost_nothing(name: str) -> None:
     assert callable(term.rows) and not term.rows(rows).any()
     mixed = run_slots(chosen, replace(rows, length=torch.ones_like(rows.length)))
     assert callable(term.rows) and term.rows(mixed).tolist() == [False, False, True, True, False]
+
+
+def of_kinds(case: Case, keep: list[int], domain: list[int]) -> Tensor:
+    """The gradient of group robust DPO without a step size, its rows being of these kinds."""
+    rows = replace(case.rows, domain=torch.tensor(domain))
+    return case.gradient(recipe("group_robust", eta=0.0), keep, rows)
+
+
+def test_group_robust_without_a_step_size_averages_gradients(case: Case) -> None:
+    first, second = POLICY_ROWS[:3], POLICY_ROWS[3:]
+    single = [case.gradient(recipe("online_dpo"), part) for part in (first, second)]
+    same(of_kinds(case, POLICY_ROWS, [0] * 4 + [1] * 4), (single[0] + single[1]) / 2)
+    same(of_kinds(case, POLICY_ROWS, [0] * 8), case.gradient(recipe("online_dpo"), POLICY_ROWS))
+
+
+def test_group_invariant_without_its_parts_is_grpo_by_gradient(case: Case) -> None:
+    plain = recipe("group_invariant", beta=0.0, kl=0.0)
+    same(case.gradient(plain, POLICY_ROWS), case.gradient(recipe("grpo"), POLICY_ROWS))
+
+
+def test_rebel_on_policy_is_dr_grpo_by_gradient(on_policy: Case) -> None:
+    """Both groups hold three rows, so 3 pairs: -2 · 3 / 3 Σ A ∇, against -1 / (6 · budget) Σ A ∇ over two groups."""
+    scale = 2 / 2 * 6 * MODEL_BUDGET
+    plain = on_policy.gradient(recipe("dr_grpo", clip=None), POLICY_ROWS)
+    same(on_policy.gradient(recipe("rebel"), POLICY_ROWS), scale * plain)
+
+
+def test_disco_by_its_basic_form_on_likelihoods_is_a_weighted_likelihood(on_policy: Case) -> None:
+    """Each side's mean of the mean log-probability of its answers, by the two questions."""
+    right = torch.tensor(CORRECT)[POLICY_ROWS].bool()
+    logp = on_policy.logp()[POLICY_ROWS]
+    mask = torch.arange(logp.shape[1]) < torch.tensor(MODEL_LENGTHS)[POLICY_ROWS, None]
+    score = (logp * mask).sum(1) / mask.sum(1)
+    sides = [score[part][~right[part]].mean() - score[part][right[part]].mean() for part in (slice(3), slice(3, 6))]
+    written = on_policy.slope((sides[0] + sides[1]) / 2)
+    same(on_policy.gradient(recipe("disco", hard_negatives=False), POLICY_ROWS), written)
+
+
+@pytest.mark.parametrize("name", ["disco", "rebel", "online_dpo", "rwr", "best_of_n", "group_robust", "mcts_dpo"])
+def test_micro_batches_of_a_model_are_one_batch(case: Case, name: str) -> None:
+    whole = case.gradient(recipe(name), POLICY_ROWS)
+    for size in (1, 2, 4):
+        parts = [range(start, min(start + size, 6)) for start in range(0, 6, size)]
+        same(torch.stack([case.gradient(recipe(name), POLICY_ROWS, members=part) for part in parts]).sum(0), whole)
