@@ -8,7 +8,8 @@ Paper: iGRPO: Self-Feedback-Driven LLM Reasoning, arXiv 2602.09000.
     loss = that of GRPO, with q' in the place of the question
 
 What is evaluated is the plain question. Defaults, the paper's: as many drafts as answers, together a group of GRPO
-(4 + 4); ε = 0.2, no KL. The wording of the template is ours, short enough for a miniature's prompts.
+(4 + 4); ε = 0.2, no KL. The template is ours and has no words, for the base of the miniature has read none; a language
+model is better told what the draft is for.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ from dagrpo.records import Problem, Verdict
 
 
 def _holds_both(template: str) -> str:
-    if "{question}" not in template or "{draft}" not in template:
-        raise ValueError("it must hold {question} and {draft}")
+    if "{question}" not in template or template.count("{draft}") != 1:
+        raise ValueError("it must hold {question}, and {draft} once")
     return template
 
 
@@ -34,7 +35,7 @@ class Options(Strict):
 
     drafts: float = Field(0.5, gt=0, lt=1, description="Share of a group's samples that are drafts.")
     template: Annotated[str, AfterValidator(_holds_both)] = Field(
-        "{question}\nDraft: {draft}\nRefine it.", description="The second prompt, with {question} and {draft}."
+        "{draft};{question}", description="The second prompt, with {question} and {draft}."
     )
     clip: float = Field(0.2, gt=0, lt=1, description="Bound on the ratio of new to old policy.")
 

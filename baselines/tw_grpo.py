@@ -8,7 +8,8 @@ Paper: Reinforcing Video Reasoning with Focused Thinking, arXiv 2505.24718, and 
     loss = mean_t [ -min(ρ w_t A_i, clip(ρ, 1 - ε, 1 + ε) w_t A_i) ]                 over all tokens; A_i of GRPO
 
 Defaults, the paper's: α = 1.7, no KL; ε = 0.2. Adapted from multiple choice about videos: the weighting alone. The
-paper's partial credit for some of several right letters has nothing to act on, for our questions have one answer.
+paper's partial credit for some of several right letters (:func:`dagrpo.objectives.rewards.partial_credit`) has nothing
+to act on, for our questions have one answer.
 """
 
 from dataclasses import replace

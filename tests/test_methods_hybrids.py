@@ -13,6 +13,7 @@ from torch import Tensor
 from baselines import igrpo, srpo
 from dagrpo.algorithm import Drawn, GroupPass, Moment, Recipe, Term, find_method
 from dagrpo.errors import UserError
+from dagrpo.objectives.rewards import partial_credit
 from dagrpo.objectives.schedules import rise_and_fall
 from dagrpo.objectives.token_losses import undecided_likelihood
 from dagrpo.records import Group, Problem, Rollout, Verdict
@@ -181,6 +182,13 @@ def test_tw_grpo_of_equal_weights_is_grpo_over_tokens(case: Case) -> None:
     assert_differ(weighted_gradient(case, recipe("tw_grpo")), grpo)
 
 
+@pytest.mark.parametrize(
+    ("found", "credit"), [("AC", 1), ("A", 0.5), ("C", 0.5), ("AB", 0), ("ABC", 0), ("B", 0), ("", 0)]
+)
+def test_partial_credit_of_tw_grpo(found: str, credit: float) -> None:
+    assert partial_credit(set(found), {"A", "C"}) == credit
+
+
 @pytest.mark.parametrize(("right", "rest"), [(4, 0.0), (2, 0.5), (1, 0.75)])
 def test_nthr_leaves_less_of_the_penalty_the_more_undecided_the_group_is(right: int, rest: float) -> None:
     """Eight rows of one token each, all from the same state: every token supports itself."""
@@ -293,6 +301,7 @@ def test_srpo_is_grpo_over_tokens_but_for_rows_that_were_cut(case: Case) -> None
         ("tw_grpo", {"alpha": 0.5}),
         ("nthr", {"eta": 1.5}),
         ("igrpo", {"template": "{question}"}),
+        ("igrpo", {"template": "{draft}{question}{draft}"}),
         ("igrpo", {"drafts": 1.0}),
         ("srpo", {"first": 0}),
     ],

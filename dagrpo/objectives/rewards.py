@@ -1,6 +1,6 @@
 """Shapes that are put on the verifier's reward: what a response costs or is worth beside being right."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal, assert_never
 
 import torch
@@ -83,3 +83,12 @@ def difficulty_weight(correct: Tensor, group: Tensor, eps: float = 1e-5) -> Tens
     DISCO (arXiv 2505.15074). ``correct`` is floating point, 0 or 1, ``group`` int64, both (N,).
     """
     return 1 / (group_sum(correct, group) / group_sum(torch.ones_like(correct), group) + eps)
+
+
+def partial_credit(found: Set[str], truth: Set[str]) -> float:
+    """Credit part of an answer that is a set: |found| / |truth| where all that was found is right, else 0.
+
+    TW-GRPO's reward for several right letters (arXiv 2505.24718).
+    """
+    assert truth, "the right answer is a set of at least one"
+    return len(found) / len(truth) if found <= truth else 0.0
