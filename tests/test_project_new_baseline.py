@@ -33,6 +33,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)
+    (folder / "results").mkdir()
+    shutil.copy2(ROOT / "results" / "published.csv", folder / "results")
     mini = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())
     mini["bases"]["mini"] |= {"steps": 4, "width": 16, "heads": 2, "layers": 1, "threads": 1}
     mini["problems"] |= {"train": 20, "evaluation": 2}
