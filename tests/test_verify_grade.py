@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.answers import hostile_responses
+from benchmarks.grading import throughput
+from benchmarks.stopwatch import stopwatch
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.records import Finish, Problem, Verdict
 from dagrpo.signals import never
 from dagrpo.verify import Graded, MathVerifier, Verifier, make_verifier
 from dagrpo.verify.workers import Workers
-from tests.stopwatch import NEEDS_PROC, stopwatch
+from tests.stopwatch import NEEDS_PROC
 from tests.test_verify_table import ROWS
 
 CHOICES = ("Venus", "Mars", "Earth", "Pluto")
@@ -192,39 +195,16 @@ def test_regrading_gives_the_same_whatever_the_workers_and_the_order(math: Verif
 
 # ---------------------------------------------------------------- speed
 
-HOSTILE = [
-    *("{" * 1000 + "1" + "}" * 1000, "(" * 500 + "1" + ")" * 500, r"\frac{1}{" * 1000 + "2" + "}" * 1000),
-    *(r"\{" + ",".join(map(str, range(3000))) + r"\}", "0." + "3" * 50_000, "9^{9^{9^{9}}}", r"9^{9^{9}}", "9^9^9^9"),
-    *("10^{10^{8}}", "7^{20000000}", "((9!)!)!", "10000000!", "(x+y+z+w)^{200}", r"\sin(10^{500})+\cos(10^{10^{6}})"),
-    *(r"\binom{10^8}{5*10^7}", r"\sum_{k=1}^{10^9} 1/k", r"\log_2(2^{10^9})", r"\sqrt{" + "7" * 3000 + "}"),
-    *(
-        "2^{400000000}",
-        "100000000!",
-        r"7^{30000000} \cdot 3^{30000000}",
-        r"7^{30000000} \mod 10",
-        "9^{9^{9}}, 8^{8^{8}}",
-    ),
-    *(r"\frac{7^{30000000}}{3^{20000000}}", r"\frac{1}{" * 200 + "2" + "}" * 200, r"\sqrt{" * 300 + "2" + "}" * 300),
-    *(r"\sqrt" * 150 + "2", "^".join("x" * 300), "_".join("x" * 400), "-" * 900 + "1", "abc" * 300, "1," * 450 + "1"),
-    *(r"(1,2)\cup" * 90 + "(3,4)", r"\frac{1}{" * 19 + "2" + "}" * 19, "+".join(rf"\sin({n}x)" for n in range(1, 90))),
-    r"\begin{pmatrix}" + r"\\".join("&".join("1" * 60) for _ in range(60)) + r"\end{pmatrix}",
-]
-
 
 @pytest.mark.slow
 @NEEDS_PROC
 @pytest.mark.parametrize("workers", [1, 2])
 def test_64_hostile_answers_delay_a_call_by_less_than_the_limit_and_a_second(workers: int) -> None:
-    worst = [rf"\boxed{{{HOSTILE[n % len(HOSTILE)]}}}" for n in range(64)]
-    # each of its own, so that none is spared as a repetition
-    worst = [
-        response.replace("1", f"{n + 1}", 1) if n >= len(HOSTILE) else response for n, response in enumerate(worst)
-    ]
     with MathVerifier(Workers(workers, 2.0, never)) as verifier:
         ordinary = [(problem("x+1"), rf"\boxed{{x+{n}}}") for n in range(64)]
         grade(verifier, ordinary)
         with stopwatch(verifier.workers) as watch:
-            graded = grade(verifier, [(problem("x"), response) for response in worst] + ordinary)
+            graded = grade(verifier, [(problem("x"), response) for response in hostile_responses(64)] + ordinary)
     assert watch.seconds < 3.0
     assert CORRECT not in [row.verdict for row in graded[:64]]
     assert [row.verdict for row in graded[64:]] == [CORRECT if n == 1 else WRONG for n in range(64)]
@@ -233,42 +213,9 @@ def test_64_hostile_answers_delay_a_call_by_less_than_the_limit_and_a_second(wor
 @pytest.mark.slow
 @NEEDS_PROC
 def test_throughput_of_ordinary_answers() -> None:
-    """Groups of 8 over mixed golds: half repeat the gold, the others spell it differently or are wrong."""
-    draw = random.Random(0)
-
-    def number() -> int:
-        return draw.randint(2, 999)
-
-    forms = [
-        *[lambda: str(number())] * 11,
-        *[lambda: rf"\frac{{{number()}}}{{{number()}}}"] * 2,
-        lambda: f"{number()}.{number()}",
-        lambda: rf"{number()}\sqrt{{{number()}}}",
-        lambda: rf"\frac{{{number()}\pi}}{{7}}",
-        lambda: f"({number()},{number()})",
-        lambda: rf"{number()}^\circ",
-        lambda: f"{number()}x+{number()}",
-        lambda: f"[{number()},\\infty)",
-    ]
-
-    def step() -> list[tuple[Problem, str]]:
-        pairs = []
-        for _ in range(256):
-            form = draw.choice(forms)
-            gold = form()
-            answers = [gold] * 4 + [gold.replace(r"\frac", r"\dfrac"), f"x = {gold}", form(), form()]
-            pairs += [(problem(gold), rf"We find \boxed{{{answer}}}.") for answer in answers]
-        return pairs
-
     with MathVerifier(Workers(2, 2.0, never)) as verifier:
-        rates = []
-        for _ in range(6):
-            pairs = step()
-            with stopwatch(verifier.workers) as watch:
-                grade(verifier, pairs)
-            rates.append(len(pairs) / watch.seconds)
-    print("verdicts a second:", [round(rate) for rate in rates])
-    assert max(rates[1:]) >= 3000
+        rates = throughput(verifier, calls=6)
+    assert max(rate.processor for rate in rates[1:]) >= 3000
 
 
 def test_settled_answers_do_not_wait_for_workers(tmp_path: Path) -> None:
