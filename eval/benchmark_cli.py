@@ -146,6 +146,37 @@ def grade(
 
 
 @app.command()
+def rescore(
+    samples: Annotated[Path, typer.Argument(help="Stored samples, as evaluation or `dagrpo benchmark` wrote them.")],
+    out: Annotated[Path, typer.Option(help="Where the samples go with their verdicts as they are now.")],
+    problems: Annotated[
+        Path | None, typer.Option(help="The problems that they answer; the benchmarks' own rows if left out.")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="math, or exact for the miniature.")] = "math",
+    judge: Annotated[str, typer.Option(help="Whose word is the verdict: math_verify or sympy.")] = "math_verify",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that judge answers; does not change a verdict.")] = 1,
+    source: Source = None,
+) -> None:
+    """Grade stored samples again; with the same verifier, the same bytes."""
+    from dagrpo.config import Verifier, parse
+    from dagrpo.problems.store import read_problems
+    from dagrpo.signals import stop_flag
+    from eval.nine.benchmarks import load
+    from eval.records import read_lines
+    from eval.rescore import rescore as run
+
+    if problems is not None:
+        known = read_problems(problems)
+    else:
+        families = dict.fromkeys(record["family"] for record in read_lines(samples))
+        known = [problem for name in families for problem in load(name, read_source(source)).problems]
+    spec = parse(Verifier, {"kind": kind, "judge": judge, "workers": workers}, "rescore")
+    with stop_flag() as should_stop:
+        changed = run(samples, known, spec, out, should_stop)
+    print(f"{changed} verdicts differ from before; the samples: {out}")
+
+
+@app.command()
 def contamination(
     train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
     out: Annotated[Path, typer.Option(help="Folder of pairs.csv and summary.csv.")],

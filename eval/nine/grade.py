@@ -57,9 +57,7 @@ def grade_file(
             graded = _grade([row for _, row in chunk], verifier)
             seconds = (time.perf_counter() - started) / len(chunk)
             for (_, row), one in zip(chunk, graded, strict=True):
-                stream.write(
-                    json.dumps({**row, **_found(one), "seconds": round(seconds, 6)}, ensure_ascii=False) + "\n"
-                )
+                stream.write(json.dumps({**row, **found(one), "seconds": round(seconds, 6)}, ensure_ascii=False) + "\n")
                 counts[one.verdict.value] += 1
                 counts["disagreement"] += len(set(one.judges.values())) > 1
             done += len(chunk)
@@ -80,7 +78,8 @@ def _grade(rows: list[dict[str, Any]], verifier: Verifier) -> list[Graded]:
     return verifier.grade(problems, texts, finishes)
 
 
-def _found(graded: Graded) -> dict[str, Any]:
+def found(graded: Graded) -> dict[str, Any]:
+    """What a record says of how it was graded."""
     return {
         "verdict": graded.verdict.value,
         "extracted": graded.extracted,

@@ -245,6 +245,7 @@ def _records(benchmark: str, example: dict[str, Any], seed: int) -> list[dict[st
             "level": graded["level"],
             "problem_hash": graded["problem_hash"],
             "prompt_hash": example["prompt_hash"],
+            "thought_opened": graded["thought_opened"],
             "sample": index,
             "seed": seed,
             "text": str(response),

@@ -26,6 +26,7 @@ from dagrpo.errors import UserError
 from dagrpo.records import Finish, Verdict
 from dagrpo.verify import Graded, make_verifier
 from eval.nine.benchmarks import Form, load
+from eval.nine.grade import found
 from eval.nine.majority import majority
 from eval.nine.prompts import ask, family_of
 
@@ -108,7 +109,11 @@ class Benchmark(ConfigurableTask):
             instances, problems, graded, finishes, majorities, strict=True
         ):
             records = [_record(sample, finish) for sample, finish in zip(samples, ends, strict=True)]
-            about = {"problem_hash": problem.digest(), "level": problem.level}
+            about = {
+                "problem_hash": problem.digest(),
+                "level": problem.level,
+                "thought_opened": _opened(instance.args[0]),
+            }
             instance.filtered_resps[GRADED] = {**about, "samples": records, "majority": agreed}
 
     def _finish(self, response: str) -> Finish:
@@ -144,17 +149,15 @@ def averages(doc: dict[str, Any], results: Sequence[dict[str, Any]]) -> dict[str
 
 def _from_its_thought_on(prompt: str, response: str) -> str:
     """The response as the verifier wants it: with the opening tag of a thought that the prompt has opened."""
-    return f"<think>\n{response}" if prompt.rstrip().endswith("<think>") else response
+    return f"<think>\n{response}" if _opened(prompt) else response
+
+
+def _opened(prompt: str) -> bool:
+    return prompt.rstrip().endswith("<think>")
 
 
 def _record(graded: Graded, finish: Finish) -> dict[str, Any]:
-    return {
-        "verdict": graded.verdict.value,
-        "extracted": graded.extracted,
-        "rule": graded.rule,
-        "judges": graded.judges,
-        "finish": finish,
-    }
+    return {**found(graded), "finish": finish}
 
 
 @cache
