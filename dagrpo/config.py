@@ -76,6 +76,12 @@ class HubProblems(Strict):
     )
     benchmarks: tuple[str, ...] = Field(description="Files of benchmarks/, without suffix, in table order.")
     limit: int | None = Field(None, ge=1, description="Only the first rows of each benchmark; null for all.")
+    drop_overlap: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Leave out training rows that share such a part of their word 8-grams with a question.",
+    )
 
 
 ByLevel = tuple[float, float, float, float]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems
 from dagrpo.errors import UserError
 from eval.benchmark_cli import read_models, read_samples, read_source
 from eval.nine import benchmarks
-from eval.nine.benchmarks import BENCHMARKS, check, choose, load
+from eval.nine.benchmarks import BENCHMARKS, check, choose, evaluated, load
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 
 
@@ -120,3 +121,11 @@ def test_names_groups_and_samples_are_read() -> None:
 
 def test_the_mirror_at_hand_is_the_locked_one(mirror: Path) -> None:
     assert all(row["as_locked"] for row in check(list(BENCHMARKS), "mirror", mirror))
+
+
+def test_what_an_experiment_evaluates_on_is_compared_whole(made_up: Path) -> None:
+    problems = MirrorProblems(mirror=made_up, benchmarks=("math500",), limit=1)
+    names = {question.family for question in evaluated(ContaminationSpec(problems=problems))}
+    both = evaluated(ContaminationSpec(problems=problems, benchmarks=("aime2024", "math500"), mirror=made_up))
+    assert names == {"math500"} and len(both) == 2 * QUESTIONS
+    assert not evaluated(ContaminationSpec(problems=MiniProblems()))

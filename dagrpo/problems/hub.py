@@ -26,8 +26,9 @@ def load(spec: HubProblems) -> ProblemSets:
         problem = read_row(row, spec.opening, f"{spec.dataset}, row {number}", f"{spec.split}-{number}")
         if spec.max_prompt_chars is None or len(problem.prompt) <= spec.max_prompt_chars:
             train.append(problem)
-        if len(train) == spec.train:
+        if len(train) == spec.train and spec.drop_overlap is None:
             break
+    train = mirror.apart(train, questions, spec.drop_overlap)[: spec.train]
     if len(train) < (spec.train or 1):
         raise UserError(
             f"problems: {spec.dataset} has {len(train)} rows with a prompt of at most {spec.max_prompt_chars} "

@@ -28,8 +28,7 @@ def load(spec: MirrorProblems) -> ProblemSets:
         UserError: where the folder or a file is missing, a row is broken, or training rows are too few.
     """
     questions = read_benchmarks(spec)
-    every = [row for rows in questions.values() for row in rows]
-    return ProblemSets(_training(spec, _folder(spec) / "train", every), *kept(questions, spec.limit))
+    return ProblemSets(_training(spec, _folder(spec) / "train", questions), *kept(questions, spec.limit))
 
 
 def read_benchmarks(spec: MirrorProblems) -> dict[str, list[Problem]]:
@@ -44,6 +43,16 @@ def kept(questions: dict[str, list[Problem]], limit: int | None) -> tuple[list[P
     return evaluation, {family: (len(rows[:limit]), len(rows)) for family, rows in questions.items()}
 
 
+def apart(training: list[Problem], questions: dict[str, list[Problem]], drop_overlap: float | None) -> list[Problem]:
+    """Leave out training rows that are questions of a benchmark; none where ``drop_overlap`` is not given."""
+    if drop_overlap is None:
+        return training
+    from dagrpo.problems.contamination import overlaps, without
+
+    every = [row for rows in questions.values() for row in rows]
+    return without(training, overlaps(training, every, threshold=drop_overlap))
+
+
 def _folder(spec: MirrorProblems) -> Path:
     named = spec.mirror or os.environ.get(ENVIRONMENT)
     how = f"set problems.mirror, or {ENVIRONMENT}, to a folder that holds benchmarks/ and train/"
@@ -54,18 +63,15 @@ def _folder(spec: MirrorProblems) -> Path:
     return folder
 
 
-def _training(spec: MirrorProblems, folder: Path, questions: list[Problem]) -> list[Problem]:
+def _training(spec: MirrorProblems, folder: Path, questions: dict[str, list[Problem]]) -> list[Problem]:
     rows = _rows(folder, spec.train_file)
     usable = [row for row in rows if row.solution and len(row.prompt) <= spec.max_prompt_chars]
-    if spec.drop_overlap is not None:
-        from dagrpo.problems.contamination import overlaps, without
-
-        usable = without(usable, overlaps(usable, questions, threshold=spec.drop_overlap))
+    usable = apart(usable, questions, spec.drop_overlap)
     if len(usable) < spec.train:
-        apart = "" if spec.drop_overlap is None else ", and apart from the benchmarks"
+        others = "" if spec.drop_overlap is None else ", and apart from the benchmarks"
         raise UserError(
             f"problems: {spec.train_file} has {len(usable)} rows with a solution and a prompt of at most "
-            f"{spec.max_prompt_chars} characters{apart}, {spec.train} wanted; lower problems.train or raise "
+            f"{spec.max_prompt_chars} characters{others}, {spec.train} wanted; lower problems.train or raise "
             "max_prompt_chars"
         )
     return sorted(usable, key=lambda row: (len(row.prompt), row.id))[: spec.train]

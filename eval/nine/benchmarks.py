@@ -19,7 +19,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from dagrpo import seeds
-from dagrpo.config import ContaminationSpec, MirrorProblems, nearest
+from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems, nearest
 from dagrpo.errors import UserError
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
@@ -181,7 +181,10 @@ def choose(words: str) -> tuple[str, ...]:
 
 def evaluated(spec: ContaminationSpec) -> list[Problem]:
     """All questions of the benchmarks that an experiment evaluates on, whatever its limits. Raises ``UserError``."""
-    questions = mirrors.read_benchmarks(spec.problems) if isinstance(spec.problems, MirrorProblems) else {}
+    problems, questions = spec.problems, {}
+    if not isinstance(problems, MiniProblems):
+        # What training reads does not matter here.
+        questions = mirrors.read_benchmarks(MirrorProblems(mirror=problems.mirror, benchmarks=problems.benchmarks))
     questions |= {name: load(name, mirror=spec.mirror).problems for name in spec.benchmarks}
     return [question for family in questions.values() for question in family]
 

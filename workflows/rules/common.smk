@@ -215,7 +215,7 @@ def benchmark_runs(pattern):
 
 def contamination(path):
     """The comparison of training with evaluation, where that has real questions."""
-    return [path] if EXPERIMENT.benchmarks is not None or EXPERIMENT.problems.kind == "mirror" else []
+    return [path] if EXPERIMENT.benchmarks is not None or EXPERIMENT.problems.kind != "mini" else []
 
 
 def bases(pattern):
