@@ -32,6 +32,7 @@ from dagrpo.algorithm import Recipe, find_method, methods
 from dagrpo.config import MiniProblems, Optimizer, PromptSpec, Scorer, Train, TrainSpec, Verifier
 from dagrpo.errors import Interrupted
 from dagrpo.policy.checkpoint import Policy, save_policy
+from dagrpo.policy.sharding import Weights
 from dagrpo.problems import mini
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.store import write_problems
@@ -181,9 +182,11 @@ def objectives_agree(device: torch.device, problems: list[Problem], grader: Grad
             policy = make_policy(size, where, torch.float32)
             tools = collector(policy, problems, grader, train, recipe)
             collected = collected or tools.rollouts(recipe, 0, {})
-            reference = make_policy(size, where, torch.float32) if recipe.needs_reference else None
+            reference = Weights(make_policy(size, where, torch.float32)) if recipe.needs_reference else None
             optimizer = optim.build(policy.model, train.rl)
-            outcomes.append(learn(policy, reference, optimizer, recipe, collected, train, train.rl, 0.0, {}, never))
+            outcomes.append(
+                learn(Weights(policy), reference, optimizer, recipe, collected, train, train.rl, 0.0, {}, never)
+            )
         compared += 1
         for key in ("loss", "grad_norm"):
             one, other = (outcome[key] for outcome in outcomes)
@@ -291,7 +294,7 @@ def speed(device: torch.device, problems: list[Problem], grader: Grader, name: s
         started = time.perf_counter()
         step = tools.rollouts(recipe, number, {})
         collected = time.perf_counter()
-        learned = learn(policy, None, optimizer, recipe, step, train, train.rl, 0.0, {}, never)
+        learned = learn(Weights(policy), None, optimizer, recipe, step, train, train.rl, 0.0, {}, never)
         settle(device)
         done = time.perf_counter()
         steps.append(

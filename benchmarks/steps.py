@@ -12,6 +12,7 @@ from dagrpo.algorithm import find_method
 from dagrpo.config import Optimizer, PromptSpec, Scorer, Train
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
+from dagrpo.policy.sharding import Weights
 from dagrpo.problems.prompts import render
 from dagrpo.records import Problem
 from dagrpo.rollout.torch_engine import TorchEngine
@@ -61,7 +62,7 @@ def our_step(
         wall, processor = time.perf_counter(), time.process_time()
         step = collector.rollouts(recipe, number, {})
         collected = time.perf_counter()
-        learned = learn(policy, None, optimizer, recipe, step, train, train.rl, 0.0, {}, never)
+        learned = learn(Weights(policy), None, optimizer, recipe, step, train, train.rl, 0.0, {}, never)
         done = time.perf_counter()
         return Took(
             whole=done - wall,

@@ -55,13 +55,15 @@ def train(
     out: Out,
     state: StateFolder,
 ) -> None:
-    """Train one arm with one seed."""
+    """Train one arm with one seed; started by torchrun, on as many processes as that starts."""
     from dagrpo import config
     from dagrpo.signals import stop_flag
     from dagrpo.trainer.loop import train as run
+    from dagrpo.world import open_world
 
-    with stop_flag() as should_stop:
-        run(config.load(config.TrainSpec, spec), seed, base, problems, out, state, should_stop)
+    job = config.load(config.TrainSpec, spec)
+    with stop_flag() as should_stop, open_world(sharded=job.train.precision != "fp32") as world:
+        run(job, seed, base, problems, out, state, should_stop, world)
 
 
 @app.command()

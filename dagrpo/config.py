@@ -205,6 +205,14 @@ class Train(Strict):
     sft_steps: int = Field(ge=1, description="Optimiser steps of an SFT phase.")
     rollout_rows: int = Field(64, ge=1, description="Rows decoded together; does not change a sample.")
     micro_tokens: int = Field(4096, ge=16, description="Tokens in a micro-batch; does not change a gradient.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="Of sampling and of the forward and backward passes; weights, their gradients and their optimiser "
+        "are kept in fp32.",
+    )
+    recompute: bool = Field(
+        False, description="Keep only the input of each layer and compute the rest again (activation checkpointing)."
+    )
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
     conflict_every: int = Field(10, ge=0, description="Steps between glances at the conflict of one group; 0: none.")
     snapshots: tuple[int, ...] = Field(

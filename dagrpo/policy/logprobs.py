@@ -39,7 +39,7 @@ def token_logps(model: PreTrainedModel, micro: MicroBatch, temperature: float, e
     order = micro.at.argsort(stable=True)  # by distribution, so that a chunk of these serves a run of tokens
     at, target = micro.at[order], micro.target[order]
     rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
-    starts = range(0, len(hidden), rows)
+    starts = range(0, max(1, len(hidden)), rows)  # one chunk where there is no response, for the graph must be whole
     bounds = torch.searchsorted(at, torch.tensor([*starts, len(hidden)], device=at.device)).tolist()
     parts = []
     for start, low, high in zip(starts, bounds, bounds[1:], strict=False):

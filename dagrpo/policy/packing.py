@@ -58,10 +58,15 @@ class MicroBatch:
         return MicroBatch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
 
 
-def pack(groups: Sequence[PackedGroup], micro_tokens: int) -> list[MicroBatch]:
+def pack(groups: Sequence[PackedGroup], micro_tokens: int, share: tuple[int, int] = (0, 1)) -> list[MicroBatch]:
     """Arrange groups into lines and lines into micro-batches of at most ``micro_tokens`` tokens (padding included).
 
     A micro-batch exceeds the bound only if a single prompt with its response does.
+
+    Args:
+        share: which share of the lines is wanted, from 0, and of how many. All shares have about the same work and
+            equally many micro-batches, so that processes that each take one keep step; what one of them lacks is made
+            up by micro-batches without a response.
     """
     if not groups:
         return []
@@ -69,12 +74,21 @@ def pack(groups: Sequence[PackedGroup], micro_tokens: int) -> list[MicroBatch]:
     capacity = max(longest, min(max(SHORT_LINE, longest * 3 // 2), micro_tokens))
     lines = _fill([part for group in groups for part in _split(group, capacity)], capacity)
     lines.sort(key=_line_length)
-    micros: list[list[list[PackedGroup]]] = [[]]
+    mine, of = share
+    shares = [_stack(lines[number::of], micro_tokens) for number in range(of)]
+    empty = [[PackedGroup(groups[0].prompt_tokens[:1], [], [])]]
+    lacking = max(map(len, shares)) - len(shares[mine])
+    return [_micro_batch(micro) for micro in shares[mine] + [empty] * lacking]
+
+
+def _stack(lines: Sequence[list[PackedGroup]], micro_tokens: int) -> list[list[list[PackedGroup]]]:
+    """Cut lines of ascending length into micro-batches."""
+    micros: list[list[list[PackedGroup]]] = []
     for line in lines:  # ascending, so the line at hand is the longest of its micro-batch
-        if micros[-1] and (len(micros[-1]) + 1) * _line_length(line) > micro_tokens:
+        if not micros or (len(micros[-1]) + 1) * _line_length(line) > micro_tokens:
             micros.append([])
         micros[-1].append(line)
-    return [_micro_batch(micro) for micro in micros]
+    return micros
 
 
 def _length(group: PackedGroup) -> int:
@@ -136,7 +150,7 @@ def _micro_batch(lines: Sequence[Sequence[PackedGroup]]) -> MicroBatch:
             tokens += part.prompt_tokens
             positions += range(prompt)
             fork = len(source)
-            source.append(len(tokens) - 1)
+            source += [len(tokens) - 1] if part.responses else []
             group += [trunk] * prompt
             segment += [trunk] * prompt
             for name, response in zip(part.rows, part.responses, strict=True):
@@ -161,5 +175,5 @@ def _micro_batch(lines: Sequence[Sequence[PackedGroup]]) -> MicroBatch:
     def lined(values: list[int]) -> Tensor:
         return torch.tensor(values).view(len(lines), length)
 
-    flat = (torch.tensor(values) for values in (source, row, target, at))
+    flat = (torch.tensor(values, dtype=torch.long) for values in (source, row, target, at))
     return MicroBatch(lined(tokens), lined(positions), lined(group), lined(segment), *flat)

@@ -10,6 +10,7 @@ from dagrpo.errors import UserError
 from dagrpo.scorers.length_aware import LengthAware
 from dagrpo.scorers.registry import Tools, find_kind
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
+from dagrpo.world import ALONE, World
 
 
 def check_scorer(spec: ScorerSpec, where: str = "scorer") -> None:
@@ -26,16 +27,18 @@ def essence(spec: ScorerSpec) -> ScorerSpec:
 
 def make_scorer(spec: ScorerSpec, tools: Tools | None = None) -> "ConfiguredScorer":
     """Build the scorer that a configuration describes. Raises :class:`UserError` like :func:`check_scorer`."""
-    kind = find_kind(spec.kind, "scorer")
-    inner = kind.build(kind.parse(spec.options, "scorer.options"), tools or Tools())
-    return ConfiguredScorer(LengthAware(inner) if spec.length_aware else inner, spec.kind, spec.max_missing)
+    kind, tools = find_kind(spec.kind, "scorer"), tools or Tools()
+    inner = kind.build(kind.parse(spec.options, "scorer.options"), tools)
+    return ConfiguredScorer(
+        LengthAware(inner) if spec.length_aware else inner, spec.kind, spec.max_missing, tools.world
+    )
 
 
 class ConfiguredScorer:
     """A scorer whose missing scores are NaN, and counted."""
 
-    def __init__(self, inner: Scorer, kind: str, max_missing: float) -> None:
-        self.inner, self.kind, self.max_missing = inner, kind, max_missing
+    def __init__(self, inner: Scorer, kind: str, max_missing: float, world: World = ALONE) -> None:
+        self.inner, self.kind, self.max_missing, self.world = inner, kind, max_missing, world
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[float]:
         """Score the rows of one step in [0, 1], in order; NaN where a score is missing.
@@ -43,7 +46,7 @@ class ConfiguredScorer:
         Raises:
             UserError: a larger share than ``max_missing`` is missing.
         """
-        scores = self.inner.score(requests)
+        scores = self.world.spread(self.inner.score, requests)
         missing = [score for score in scores if isinstance(score, Missing)]
         if missing:
             tally = Counter(score.why for score in missing).most_common()
@@ -54,7 +57,8 @@ class ConfiguredScorer:
                     f"{said}, and scorer.max_missing allows {self.max_missing:.0%}. {missing[-1].remedy}, then run "
                     "this again: what was done and answered so far is kept"
                 )
-            print(said, file=sys.stderr, flush=True)
+            if self.world.leads:
+                print(said, file=sys.stderr, flush=True)
         return [math.nan if isinstance(score, Missing) else score for score in scores]
 
     def card(self) -> dict[str, str]:

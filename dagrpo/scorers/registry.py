@@ -12,6 +12,7 @@ from dagrpo.config import Strict, nearest, parse
 from dagrpo.errors import UserError
 from dagrpo.scorers.request import Scorer
 from dagrpo.signals import ShouldStop, never
+from dagrpo.world import ALONE, World
 
 if TYPE_CHECKING:  # a configuration is checked without torch
     from dagrpo.policy.checkpoint import Policy
@@ -19,10 +20,12 @@ if TYPE_CHECKING:  # a configuration is checked without torch
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a run lends to its scorer: the policy as it is at each step, and the flag that ends the run."""
+    """What a run lends to its scorer: the policy as it is at each step, the flag that ends the run, and the processes
+    that share the work."""
 
     policy: "Policy | None" = None
     should_stop: ShouldStop = never
+    world: World = ALONE
 
 
 class NoOptions(Strict):

@@ -23,6 +23,7 @@ from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
 from dagrpo.trainer.credit import assign_credit, checked, group_any
 from dagrpo.verify import Verifier
+from dagrpo.world import ALONE, World
 
 
 @dataclass(slots=True)
@@ -67,7 +68,12 @@ def problems_of_step(problems: Sequence[Problem], count: int, step: int, seed: i
 
 
 class Collector:
-    """Makes the rows of a step with the tools of a run: engine, verifier and, where a recipe asks for it, scorer."""
+    """Makes the rows of a step with the tools of a run: engine, verifier and, where a recipe asks for it, scorer.
+
+    Where several processes train together, each samples, grades and scores its share, and all have all rows: these are
+    small beside weights, and every process needs them for baselines and denominators. All else is done by each for
+    itself, with the same result.
+    """
 
     def __init__(
         self,
@@ -79,11 +85,12 @@ class Collector:
         train: Train,
         prompt: PromptSpec,
         seed: int,
+        world: World = ALONE,
     ) -> None:
         self.problems = list(problems)
         self.demonstrated = [problem for problem in problems if problem.solution is not None]
         self.policy, self.engine, self.verifier, self.scorer = policy, engine, verifier, scorer
-        self.train, self.prompt, self.seed = train, prompt, seed
+        self.train, self.prompt, self.seed, self.world = train, prompt, seed, world
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._anchors: dict[str, Rollout] = {}
         self._anchor_verdicts: dict[str, Verdict] = {}
@@ -249,6 +256,9 @@ class Collector:
     def grade(self, groups: Sequence[Group]) -> list[Verdict]:
         """The verdict on each rollout, group after group."""
         pairs = [(group.problem, rollout) for group in groups for rollout in group.rollouts]
+        return self.world.spread(self._verdicts, pairs)
+
+    def _verdicts(self, pairs: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
         graded = self.verifier.grade(
             [problem for problem, _ in pairs],
             [rollout.text for _, rollout in pairs],
@@ -365,7 +375,7 @@ class StepSampler:
         purpose = f"train/{stage}" if stage else "train"
         sampling = Sampling(train.temperature, train.max_new_tokens, self.collector.seed, purpose, self.step)
         started = time.monotonic()
-        sampled = self.collector.engine.sample(requests, sampling)
+        sampled = self.collector.world.spread(lambda share: self.collector.engine.sample(share, sampling), requests)
         self.consumed.seconds += time.monotonic() - started
         groups = [
             Group(one.problem, one.prompt_tokens + one.begun, tuple(self._whole(one, rollouts)))

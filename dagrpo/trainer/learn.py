@@ -1,6 +1,11 @@
-"""One step's updates: pack the rows that have a gradient, accumulate, clip, step."""
+"""One step's updates: pack the rows that have a gradient, accumulate, clip, step.
+
+Where several processes train together, each has its share of the micro-batches and all know all rows. What is counted
+or compared over rows is so everywhere the same; gradients are summed by the backward pass.
+"""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -9,9 +14,9 @@ from torch import Tensor
 from dagrpo.algorithm import Memory, Moment, Recipe, SequenceTerm, select
 from dagrpo.config import Optimizer, Train
 from dagrpo.errors import UserError
-from dagrpo.policy.checkpoint import Policy
-from dagrpo.policy.logprobs import Logps, token_logps
+from dagrpo.policy.logprobs import Logps
 from dagrpo.policy.packing import MicroBatch, PackedGroup, pack
+from dagrpo.policy.sharding import Weights
 from dagrpo.signals import ShouldStop, check
 from dagrpo.trainer.collect import Step
 from dagrpo.trainer.loss import (
@@ -19,6 +24,7 @@ from dagrpo.trainer.loss import (
     Slopes,
     active_rows,
     clipped_tokens,
+    known_everywhere,
     micro_loss,
     plan,
     sequence_slopes,
@@ -26,13 +32,14 @@ from dagrpo.trainer.loss import (
     totals,
 )
 from dagrpo.trainer.token_weights import token_weights
+from dagrpo.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one optimiser step reads: planned terms over its rows, its packed micro-batches, and for the tokens of each
-    (n,) the log-probabilities (nats) that they were sampled or written with, whether they are an anchor's, and their
-    weights where the recipe gives any."""
+    """What one optimiser step reads: planned terms over its rows, the packed micro-batches of this process, and for the
+    tokens of each (n,) the log-probabilities (nats) that they were sampled or written with, whether they are an
+    anchor's, and their weights where the recipe gives any."""
 
     planned: Planned
     micros: list[MicroBatch]
@@ -43,7 +50,7 @@ class Update:
 
 @dataclass(slots=True)
 class Tally:
-    """What the updates of a step add up to."""
+    """What the updates of a step add up to, in one process or in all."""
 
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -51,6 +58,16 @@ class Tally:
     clipped: int = 0
     clippable: int = 0
     trained: int = 0
+
+    def everywhere(self, world: World) -> "Tally":
+        """What it adds up to in all processes; the norm is that of the whole gradient anyway."""
+        tallies = world.gather(self)
+        return Tally(
+            [sum(parts) for parts in zip(*(tally.losses for tally in tallies), strict=True)],
+            self.norms,
+            [gap for tally in tallies for gap in tally.gaps],
+            *(sum(getattr(tally, name) for tally in tallies) for name in ("clipped", "clippable", "trained")),
+        )
 
     def figures(self, on_policy: bool) -> dict[str, float]:
         """Means over the updates; the gap of sampled to computed log-probabilities where these are of one policy."""
@@ -68,7 +85,7 @@ class Tally:
         return figures
 
 
-def updates_of(policy: Policy, step: Step, recipe: Recipe, train: Train, number: int, steps: int) -> list[Update]:
+def updates_of(weights: Weights, step: Step, recipe: Recipe, train: Train, number: int, steps: int) -> list[Update]:
     """Cut a step's groups into ``train.updates`` equal parts (by prompts), each with its own global denominators."""
     sampled = [any(rollout.source == "policy" for rollout in group.rollouts) for group in step.groups]
     own, streamed = (torch.tensor([i for i, flag in enumerate(sampled) if flag is kind]) for kind in (True, False))
@@ -76,7 +93,8 @@ def updates_of(policy: Policy, step: Step, recipe: Recipe, train: Train, number:
         torch.cat([part.long() for part in both])
         for both in zip(*(_parts(numbers, train.updates) for numbers in (own, streamed)), strict=True)
     ]
-    return [_update(policy, step, sorted(part.tolist()), recipe, train, number, steps) for part in parts]
+    with weights.whole() if recipe.token_weight else nullcontext():
+        return [_update(weights, step, sorted(part.tolist()), recipe, train, number, steps) for part in parts]
 
 
 def _parts(numbers: Tensor, count: int) -> list[Tensor]:
@@ -84,7 +102,7 @@ def _parts(numbers: Tensor, count: int) -> list[Tensor]:
 
 
 def _update(
-    policy: Policy, step: Step, numbers: list[int], recipe: Recipe, train: Train, number: int, steps: int
+    weights: Weights, step: Step, numbers: list[int], recipe: Recipe, train: Train, number: int, steps: int
 ) -> Update:
     rows = select(step.rows, torch.isin(step.rows.group, torch.tensor(numbers, dtype=torch.long)))
     planned = plan(recipe.objective, Moment(rows, number, steps), train.max_new_tokens)
@@ -96,12 +114,12 @@ def _update(
             responses = [group.rollouts[i].tokens for i in chosen]
             packed.append(PackedGroup(group.prompt_tokens, responses, [first + i for i in chosen]))
         first += len(group.rollouts)
-    micros = pack(packed, train.micro_tokens)
+    micros = pack(packed, train.micro_tokens, (weights.world.rank, weights.world.size))
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     sampled = [_by_token(micro, [rollout.logps for rollout in rollouts]) for micro in micros]
     weight = None
     if recipe.token_weight:
-        of_row = token_weights(policy, recipe.token_weight, groups, rows, active, train)
+        of_row = token_weights(weights, recipe.token_weight, groups, rows, active, train)
         weight = [_by_token(micro, of_row) for micro in micros]
     return Update(planned, micros, sampled, [rows.anchor[micro.row.cpu()] for micro in micros], weight)
 
@@ -113,8 +131,8 @@ def _by_token(micro: MicroBatch, of_row: Sequence[Sequence[float]]) -> Tensor:
 
 
 def learn(
-    policy: Policy,
-    reference: Policy | None,
+    weights: Weights,
+    reference: Weights | None,
     optimizer: torch.optim.AdamW,
     recipe: Recipe,
     step: Step,
@@ -137,9 +155,9 @@ def learn(
         Interrupted: between micro-batches, while the weights are still those of the step's start. Once a step of
             several updates has made its first, it is finished, so that the state always lies between two steps.
     """
-    updates = updates_of(policy, step, recipe, train, number, steps)
+    updates = updates_of(weights, step, recipe, train, number, steps)
     several = len(updates) * recipe.epochs > 1
-    old = [_frozen(policy, update, train, should_stop) for update in updates] if several else None
+    old = [_frozen(weights, update, train, should_stop) for update in updates] if several else None
     fixed = [_frozen(reference, update, train, should_stop) for update in updates] if reference else None
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -149,7 +167,7 @@ def learn(
             optimizer.zero_grad(set_to_none=True)
             stop = should_stop if epoch == index == 0 else None
             _accumulate(
-                policy,
+                weights,
                 recipe,
                 update,
                 old[index] if old else None,
@@ -159,16 +177,16 @@ def learn(
                 tally,
                 stop,
             )
-            norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), settings.clip)
-            tally.norms.append(float(norm))
+            tally.norms.append(weights.clip(settings.clip))
             if update.micros:
                 optimizer.step()
                 made += 1
-    return {**tally.figures(on_policy=old is None), "lr": rate, "optimiser_steps": made}
+    figures = tally.everywhere(weights.world).figures(on_policy=old is None)
+    return {**figures, "lr": rate, "optimiser_steps": made}
 
 
 def _accumulate(
-    policy: Policy,
+    weights: Weights,
     recipe: Recipe,
     update: Update,
     old: list[Tensor] | None,
@@ -182,7 +200,7 @@ def _accumulate(
     entropy_gradient = any(not isinstance(term, SequenceTerm) and term.needs_entropy for term in recipe.objective)
 
     def forward(micro: MicroBatch) -> Logps:
-        return token_logps(policy.model, micro, train.temperature, entropy_gradient)
+        return weights.logps(micro, train.temperature, entropy_gradient)
 
     def old_of(index: int, logp: Tensor) -> Tensor:
         sampled, anchor = update.sampled_logp[index].to(logp), update.anchor[index].to(logp.device)
@@ -193,13 +211,13 @@ def _accumulate(
     if update.planned.sequences and update.micros:
         # A single micro-batch keeps its graph; several are computed twice, for no one of them sees the others.
         held = [forward(update.micros[0])] if len(update.micros) == 1 else None
-        seen = [held[0].logp.detach()] if held else _frozen(policy, update, train, should_stop)
+        seen = [held[0].logp.detach()] if held else _frozen(weights, update, train, should_stop)
         columns = [torch.cat([old_of(i, logp) for i, logp in enumerate(seen)])]
         columns += [torch.cat(fixed)] if fixed else []
         row = torch.cat([micro.row for micro in update.micros]).to(columns[0].device)
         known = totals(row, torch.cat(seen), columns[0], columns[1] if fixed else None, len(update.planned.rows.group))
-        slopes = sequence_slopes(update.planned, known, memory)
-    loss = slopes.value if slopes else 0.0
+        slopes = sequence_slopes(update.planned, known_everywhere(known, row, weights.world), memory)
+    loss = slopes.value if slopes and weights.world.leads else 0.0
     for index, micro in enumerate(update.micros):
         if should_stop is not None:
             check(should_stop)
@@ -235,11 +253,11 @@ def _factor(update: Update, index: int, old_logp: Tensor, train: Train) -> Tenso
     return correction if factor is None else factor * correction
 
 
-def _frozen(policy: Policy, update: Update, train: Train, should_stop: ShouldStop | None) -> list[Tensor]:
+def _frozen(weights: Weights, update: Update, train: Train, should_stop: ShouldStop | None) -> list[Tensor]:
     logps = []
     with torch.no_grad():
         for micro in update.micros:
             if should_stop is not None:
                 check(should_stop)
-            logps.append(token_logps(policy.model, micro, train.temperature, False).logp)
+            logps.append(weights.logps(micro, train.temperature).logp)
     return logps

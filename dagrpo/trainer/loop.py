@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +17,9 @@ from dagrpo import checkpoints, provenance
 from dagrpo.algorithm import Algorithm, Interleave, Memory, Recipe, find_method
 from dagrpo.config import Train, TrainSpec
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
+from dagrpo.policy.checkpoint import fingerprint, load_policy, save_policy
 from dagrpo.policy.device import resolve_device
+from dagrpo.policy.sharding import Weights, shard
 from dagrpo.problems.store import read_problems
 from dagrpo.progress import progress
 from dagrpo.rollout.make import engine_essence, make_engine, versions
@@ -32,6 +34,7 @@ from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
 from dagrpo.trainer.schedule import KINDS, Kind, Place, optimizer_settings, schedule
 from dagrpo.trainer.snapshots import copy_snapshots, write_snapshot
 from dagrpo.verify import make_verifier
+from dagrpo.world import ALONE, World
 
 CONSUMED = (
     "samples",
@@ -60,11 +63,22 @@ class State:
 
 
 def train(
-    spec: TrainSpec, seed: int, base: Path, problems: Path, out: Path, state_root: Path, should_stop: ShouldStop = never
+    spec: TrainSpec,
+    seed: int,
+    base: Path,
+    problems: Path,
+    out: Path,
+    state_root: Path,
+    should_stop: ShouldStop = never,
+    world: World = ALONE,
 ) -> None:
     """Train one arm with one seed from a base checkpoint, continuing from ``state_root`` where that holds a part of
     the same run, and write ``model/``, ``snapshots/``, ``metrics.jsonl``, ``timings.jsonl`` and ``run.json`` to
     ``out``.
+
+    Args:
+        world: the processes that train together, all of which call this. Their number is no part of the run's
+            identity: any number may continue it.
 
     Raises:
         UserError: the spec, the problems or a demonstration cannot be used as they are.
@@ -73,42 +87,57 @@ def train(
     torch.set_num_threads(spec.train.threads)
     method = find_method(spec.method)
     algorithm = method.algorithm(spec.options, f"arms.{spec.arm}.options")
-    policy = load_policy(base, resolve_device(spec.device))
-    base_fingerprint = fingerprint(policy.model)
+    if world.size > 1 and spec.engine.kind == "vllm_server":
+        raise UserError(
+            "engine.kind: a vLLM server takes the weights of one process; set vllm, which each has of its own"
+        )
+    device = resolve_device(spec.device)
+    loaded = load_policy(base, torch.device("cpu") if world.shards else device)
+    base_fingerprint = fingerprint(loaded.model)
     identity = _identity(spec, seed, base_fingerprint, problems)
-    reference = load_policy(base, policy.device) if algorithm.needs_reference else None
+    weights = shard(loaded, spec.train, world, device)
+    policy = weights.policy
+    reference = None
+    if algorithm.needs_reference:
+        reference = shard(load_policy(base, loaded.device), spec.train, world, device)
     training_problems = read_problems(problems)
     with (
         make_verifier(spec.verifier, should_stop) as verifier,
         make_engine(spec.engine, policy, spec.train.rollout_rows, policy.device, should_stop) as engine,
     ):
-        scorer = make_scorer(spec.scorer, Tools(policy, should_stop))
-        collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed)
+        scorer = make_scorer(spec.scorer, Tools(policy, should_stop, world))
+        collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed, world)
         if algorithm.needs_demonstrations:
             collector.prepare_demonstrations()
-        run = Run(spec.train, algorithm, policy, reference, collector, state_root, identity, should_stop)
+        run = Run(spec.train, algorithm, weights, reference, collector, state_root, identity, should_stop)
         run.resume()
         run.continue_to_end(f"{spec.arm} seed {seed}")
-    out.mkdir(parents=True, exist_ok=True)
-    save_policy(policy, out / "model")
-    copy_snapshots(run.snapshots, out / "snapshots")
-    for name, lines in (("metrics.jsonl", run.state.metrics), ("timings.jsonl", run.state.timings)):
-        checkpoints.write_atomically(out / name, "".join(lines).encode())
-    card = {
-        "arm": spec.arm,
-        "method": spec.method,
-        "label": algorithm.label,
-        "seed": seed,
-        "options": json.loads(method.resolved(spec.options).model_dump_json()),
-        "spec": json.loads(spec.model_dump_json()),
-        "scorer": scorer.card(),
-        "base_fingerprint": base_fingerprint,
-        "model_fingerprint": fingerprint(policy.model),
-        "consumed": consumed(run.state.metrics),
-        **provenance.card(policy.device, versions(spec.engine)),
-    }
-    checkpoints.write_atomically(out / "run.json", json.dumps(card, indent=1).encode())
-    shutil.rmtree(state_root, ignore_errors=True)
+
+    def write() -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        save_policy(policy, out / "model")
+        copy_snapshots(run.snapshots, out / "snapshots")
+        for name, lines in (("metrics.jsonl", run.state.metrics), ("timings.jsonl", run.state.timings)):
+            checkpoints.write_atomically(out / name, "".join(lines).encode())
+        card = {
+            "arm": spec.arm,
+            "method": spec.method,
+            "label": algorithm.label,
+            "seed": seed,
+            "options": json.loads(method.resolved(spec.options).model_dump_json()),
+            "spec": json.loads(spec.model_dump_json()),
+            "scorer": scorer.card(),
+            "base_fingerprint": base_fingerprint,
+            "model_fingerprint": fingerprint(policy.model),
+            "consumed": consumed(run.state.metrics),
+            "processes": world.size,
+            **provenance.card(device, versions(spec.engine)),
+        }
+        checkpoints.write_atomically(out / "run.json", json.dumps(card, indent=1).encode())
+        shutil.rmtree(state_root, ignore_errors=True)
+
+    with weights.exported():
+        world.once(write)
 
 
 class Run:
@@ -118,15 +147,16 @@ class Run:
         self,
         settings: Train,
         algorithm: Algorithm,
-        policy: Policy,
-        reference: Policy | None,
+        weights: Weights,
+        reference: Weights | None,
         collector: Collector,
         root: Path,
         identity: str,
         should_stop: ShouldStop,
     ) -> None:
-        self.settings, self.algorithm, self.policy, self.reference = settings, algorithm, policy, reference
-        self.collector, self.root, self.identity, self.should_stop = collector, root, identity, should_stop
+        self.settings, self.algorithm, self.weights, self.reference = settings, algorithm, weights, reference
+        self.collector, self.root, self.identity, self.world = collector, root, identity, weights.world
+        self.stops_here, self.should_stop = should_stop, self.world.agreed(should_stop)
         self.snapshots = root / "snapshots"
         self.state = State()
         self.schedule = list(schedule(algorithm, settings))
@@ -136,7 +166,7 @@ class Run:
 
     def continue_to_end(self, title: str) -> None:
         """Run the steps that are left, sealing the state every ``checkpoint_every`` steps and when asked to stop."""
-        with progress(title, len(self.schedule)) as report:
+        with progress(title, len(self.schedule)) if self.world.leads else nullcontext(_unseen) as report:
             report(self.state.step)
             try:
                 while self.state.step < len(self.schedule):
@@ -149,7 +179,8 @@ class Run:
                         self.seal()
                     check(self.should_stop)
             except (Interrupted, UserError):  # the judge of a long run may fail at any step
-                self.seal()
+                if self.world.meets():
+                    self.seal()
                 raise
 
     def _step(self, place: Place) -> dict[str, Any]:
@@ -161,13 +192,7 @@ class Run:
             self.optimizers = {}
             memory.pop("epoch", None)
         number = place.number
-        data = (
-            self.collector.rollouts(recipe, number, memory) if recipe.samples else self.collector.demonstrations(number)
-        )
-        if recipe.samples and number in self.settings.snapshots:
-            write_snapshot(self.snapshots / f"step{number}", self.policy, data)
-        every = self.settings.conflict_every
-        glanced = self._glance(data, recipe, number) if recipe.samples and every and number % every == 0 else {}
+        data, glanced = self._collect(recipe, number, memory)
         started = time.monotonic()
         learned = self._learn(recipe, kind, data, memory, place.step, place.steps)
         added = self._interleave(recipe.interleave, data, memory, number) if recipe.interleave is not None else {}
@@ -182,6 +207,20 @@ class Run:
         self.state.step += 1
         self._look_for_a_push(kind, learned)
         return figures
+
+    def _collect(self, recipe: Recipe, number: int, memory: Memory) -> tuple[Step, dict[str, float]]:
+        """The rows of a step, and the figures of a glance at them where one is due."""
+        if not recipe.samples:
+            return self.collector.demonstrations(number), {}
+        every = self.settings.conflict_every
+        with self.weights.whole():
+            data = self.collector.rollouts(recipe, number, memory)
+            glanced = self._glance(data, recipe, number) if every and number % every == 0 else {}
+        if number in self.settings.snapshots:
+            with self.weights.exported():
+                folder = self.snapshots / f"step{number}"
+                self.world.once(lambda: write_snapshot(folder, self.weights.policy, data))
+        return data, glanced
 
     def _look_for_a_push(self, kind: Kind, learned: Mapping[str, float]) -> None:
         """Refuse an objective whose gradient is exactly zero time and again: it ignores what it is given."""
@@ -198,9 +237,9 @@ class Run:
     ) -> dict[str, float]:
         settings = optimizer_settings(kind, self.settings)
         if kind not in self.optimizers:
-            self.optimizers[kind] = optim.build(self.policy.model, settings)
+            self.optimizers[kind] = optim.build(self.weights.model, settings)
         learned = learn(
-            self.policy,
+            self.weights,
             self.reference if recipe.needs_reference else None,
             self.optimizers[kind],
             recipe,
@@ -240,7 +279,8 @@ class Run:
 
     def _glance(self, data: Step, recipe: Recipe, step: int) -> dict[str, float]:
         temperature, seed = self.settings.temperature, self.collector.seed
-        return glance(self.policy, data, recipe, temperature, seed, step, self.should_stop)
+        policy, stop = self.weights.policy, self.stops_here
+        return self.world.once(lambda: glance(policy, data, recipe, temperature, seed, step, stop))
 
     def seal(self) -> None:
         """Write the state as a checkpoint, unless that very step is sealed already."""
@@ -250,27 +290,23 @@ class Run:
             "metrics.jsonl": "".join(self.state.metrics).encode(),
             "timings.jsonl": "".join(self.state.timings).encode(),
         }
-        tensors = optim.state_tensors(self.policy.model, self.optimizers)
+        tensors = optim.state_tensors(self.weights.model, self.optimizers, self.world.leads)
         checkpoints.save(
             checkpoints.step_folder(self.root, self.state.step),
             tensors,
             {"step": self.state.step, "identity": self.identity, "memory": self.state.memory},
             files,
+            self.world,
         )
-        checkpoints.prune(self.root)
+        self.world.once(lambda: checkpoints.prune(self.root))
         self._sealed = self.state.step
 
     def resume(self) -> None:
         """Take the newest intact checkpoint of this very run; state of another configuration is deleted."""
-        folder = checkpoints.latest(self.root)
+        folder = self.world.once(self._found)
         if folder is None:
-            shutil.rmtree(self.snapshots, ignore_errors=True)  # they may be of another configuration
             return
-        tensors, data = checkpoints.load(folder)
-        if data["identity"] != self.identity:
-            print(f"{self.root}: state of another configuration or base; starting afresh", file=sys.stderr)
-            shutil.rmtree(self.root)
-            return
+        tensors, data = checkpoints.Stored(folder), checkpoints.data_of(folder)
         self.state = State(
             data["step"],
             data["memory"],
@@ -278,13 +314,30 @@ class Run:
             (folder / "timings.jsonl").read_text().splitlines(keepends=True),
         )
         self._sealed = self.state.step
-        optim.restore_model(self.policy.model, tensors)
+        optim.restore_model(self.weights.model, tensors)
         for kind in KINDS:
             if any(name.startswith(f"{kind}/") for name in tensors):
                 settings = optimizer_settings(kind, self.settings)
-                self.optimizers[kind] = optim.build(self.policy.model, settings)
-                optim.restore_optimizer(self.policy.model, kind, self.optimizers[kind], tensors)
-        print(f"continuing after step {self.state.step} of {len(self.schedule)}", file=sys.stderr, flush=True)
+                self.optimizers[kind] = optim.build(self.weights.model, settings)
+                optim.restore_optimizer(self.weights.model, kind, self.optimizers[kind], tensors)
+
+    def _found(self) -> Path | None:
+        """The newest intact checkpoint of this very run."""
+        folder = checkpoints.latest(self.root)
+        if folder is None:
+            shutil.rmtree(self.snapshots, ignore_errors=True)  # they may be of another configuration
+            return None
+        data = checkpoints.data_of(folder)
+        if data["identity"] != self.identity:
+            print(f"{self.root}: state of another configuration or base; starting afresh", file=sys.stderr)
+            shutil.rmtree(self.root)
+            return None
+        print(f"continuing after step {data['step']} of {len(self.schedule)}", file=sys.stderr, flush=True)
+        return folder
+
+
+def _unseen(done: int, **figures: float) -> None:
+    """The report of a process that does not lead."""
 
 
 def consumed(metrics: list[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from dagrpo.algorithm import Memory, Moment, Rows, Sequences, SequenceTerm, Term
 from dagrpo.errors import UserError
 from dagrpo.objectives.aggregation import row_scale
 from dagrpo.trainer.credit import checked
+from dagrpo.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,20 @@ def totals(row: Tensor, logp: Tensor, old_logp: Tensor, reference_logp: Tensor |
         by_row(old_logp),
         None if reference_logp is None else by_row(reference_logp),
     )
+
+
+def known_everywhere(known: Totals, row: Tensor, world: World) -> Totals:
+    """The totals of all rows, of which each process knows those that ``row`` names, whole."""
+    if world.size == 1:
+        return known
+    mine = torch.zeros_like(known.logp, dtype=torch.bool).index_fill(0, row, True)
+
+    def joined(values: Tensor) -> Tensor:
+        return world.sum(torch.where(mine, values, 0.0))
+
+    ratio = torch.where(world.sum(mine.int()) > 0, joined(known.ratio), 1.0)
+    reference = None if known.reference_logp is None else joined(known.reference_logp)
+    return Totals(joined(known.logp), ratio, joined(known.old_logp), reference)
 
 
 def sequence_slopes(planned: Planned, known: Totals, memory: Memory) -> Slopes:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from dagrpo.checkpoints import Stored
 from dagrpo.config import Optimizer
+from dagrpo.policy.sharding import fill, held
 
-_STATE = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def build(model: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
@@ -31,30 +33,38 @@ def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def state_tensors(model: nn.Module, optimizers: Mapping[str, torch.optim.AdamW]) -> dict[str, Tensor]:
-    """Weights and the state of each optimiser by name, for a checkpoint."""
-    tensors = {f"model/{name}": parameter.data for name, parameter in model.named_parameters()}
+def state_tensors(
+    model: nn.Module, optimizers: Mapping[str, torch.optim.AdamW], leads: bool = True
+) -> dict[str, Tensor]:
+    """Weights and the state of each optimiser by name, for a checkpoint: of sharded ones the rows held here.
+
+    Args:
+        leads: whether this process also gives what all processes have alike.
+    """
+    tensors = {f"model/{name}": held(parameter) for name, parameter in model.named_parameters()}
     for kind, optimizer in optimizers.items():
         for name, parameter in model.named_parameters():
             for part, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"{kind}/{part}/{name}"] = value
-    return tensors
+                if part != "step" or leads:
+                    tensors[f"{kind}/{part}/{name}"] = held(value)
+    return {name: tensor for name, tensor in tensors.items() if tensor.numel()}
 
 
-def restore_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+@torch.no_grad()
+def restore_model(model: nn.Module, stored: Stored) -> None:
     """Put the weights of :func:`state_tensors` back."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model/{name}"])
+    for name, parameter in model.named_parameters():
+        fill(parameter, stored, f"model/{name}")
 
 
-def restore_optimizer(model: nn.Module, kind: str, optimizer: torch.optim.AdamW, tensors: Mapping[str, Tensor]) -> None:
+@torch.no_grad()
+def restore_optimizer(model: nn.Module, kind: str, optimizer: torch.optim.AdamW, stored: Stored) -> None:
     """Put the state that :func:`state_tensors` keeps of the optimiser ``kind`` back."""
     for name, parameter in model.named_parameters():
-        parts = {part: tensors[f"{kind}/{part}/{name}"] for part in _STATE if f"{kind}/{part}/{name}" in tensors}
-        if parts:
-            # AdamW keeps its step counter on the CPU unless it is fused
-            optimizer.state[parameter] = {
-                part: value.clone() if part == "step" else value.to(parameter.device, copy=True)
-                for part, value in parts.items()
-            }
+        if f"{kind}/step/{name}" not in stored:
+            continue
+        # AdamW keeps its step counter on the CPU unless it is fused
+        state = {part: torch.zeros_like(parameter) for part in _MOMENTS}
+        for part, target in state.items():
+            fill(target, stored, f"{kind}/{part}/{name}")
+        optimizer.state[parameter] = {"step": stored[f"{kind}/step/{name}"].clone(), **state}

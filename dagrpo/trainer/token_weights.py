@@ -1,6 +1,7 @@
 """Weights of single tokens, from what the policy says of a group before the update."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 
@@ -11,12 +12,13 @@ from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.logprobs import token_states
 from dagrpo.policy.packing import PackedGroup, pack
+from dagrpo.policy.sharding import Weights
 from dagrpo.records import Group
 
 
 @torch.no_grad()
 def token_weights(
-    policy: Policy,
+    weights: Weights,
     functions: Sequence[TokenWeightFn],
     groups: Sequence[Group],
     rows: Rows,
@@ -25,20 +27,20 @@ def token_weights(
 ) -> list[list[float]]:
     """The product of the slot's functions for every token of every row; 1 in groups without an active row.
 
-    One group at a time goes through the policy, with the log-probabilities of its whole vocabulary: a group of n tokens
-    holds n times the vocabulary numbers (fp32) while it is looked at.
+    ``weights`` are whole. One group at a time goes through the policy, with the log-probabilities of its whole
+    vocabulary: a group of n tokens holds n times the vocabulary numbers (fp32) while it is looked at.
 
     Raises:
         UserError: a function gave something else than a finite number for each token.
     """
-    weights: list[list[float]] = []
-    for group in groups:
-        first, count = len(weights), len(group.rollouts)
+    ends = list(accumulate(len(group.rollouts) for group in groups))
+
+    def of_group(group: Group, end: int) -> list[list[float]]:
+        index = torch.arange(end - len(group.rollouts), end)
         lengths = [len(rollout.tokens) for rollout in group.rollouts]
-        if not any(active[first : first + count]) or not sum(lengths):
-            weights += [[1.0] * length for length in lengths]
-            continue
-        seen = _group_pass(policy, group, select(rows, torch.arange(first, first + count)), train)
+        if not any(active[i] for i in index.tolist()) or not sum(lengths):
+            return [[1.0] * length for length in lengths]
+        seen = _group_pass(weights.policy, group, select(rows, index), train)
         product = torch.ones(len(seen.row))
         for number, function in enumerate(functions):
             value = function(seen)
@@ -48,8 +50,10 @@ def token_weights(
                     f"{len(product)} tokens, shape ({len(product)},); it gave shape {tuple(value.shape)}, or NaN"
                 )
             product = product * value.float().cpu()
-        weights += [part.tolist() for part in product.split(lengths)]
-    return weights
+        return [part.tolist() for part in product.split(lengths)]
+
+    found = weights.world.spread(lambda share: [of_group(*one) for one in share], list(zip(groups, ends, strict=True)))
+    return [of_row for of_group in found for of_row in of_group]
 
 
 def _group_pass(policy: Policy, group: Group, rows: Rows, train: Train) -> GroupPass:
