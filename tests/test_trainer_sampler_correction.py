@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from dagrpo.algorithm import Recipe
 from dagrpo.config import Train, parse
 from dagrpo.policy.checkpoint import Policy
+from dagrpo.policy.sharding import Weights
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.records import Group, Problem, Rollout, Verdict
 from dagrpo.signals import never
@@ -82,7 +83,7 @@ def of_group(policy: Policy, how: Recipe, words: tuple[int, int], sampled: Tenso
     )
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=0.0, weight_decay=0.0)
     step = Step((group,), verdicts, rows, Consumption(), 0, 0.0, 0.0)
-    learn(policy, None, optimizer, how, step, train, train.rl, 0.0, {}, never)
+    learn(Weights(policy), None, optimizer, how, step, train, train.rl, 0.0, {}, never)
     if len(set(correct)) == 1:
         return torch.zeros(sum(parameter.numel() for parameter in policy.model.parameters()))
     return gradient(policy)
