@@ -70,8 +70,11 @@ def token_states(
 
 def _hidden(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
     """The states from which response tokens are predicted: (m, width)."""
+    # Added to the scores as numbers: of a bool mask every layer would make such a copy, and keep it for its gradient.
+    seen = micro.mask()
+    mask = torch.zeros_like(seen, dtype=model.dtype).masked_fill_(~seen, float("-inf"))
     states = model.base_model(
-        input_ids=micro.tokens, attention_mask=micro.mask(), position_ids=micro.positions, use_cache=False
+        input_ids=micro.tokens, attention_mask=mask, position_ids=micro.positions, use_cache=False
     ).last_hidden_state  # (lines, length, width)
     return states.flatten(0, 1).index_select(0, micro.source)
 
