@@ -72,6 +72,9 @@ class NoiseEngine:
         """Make the rollouts of each request."""
         return [[self._rollout(index) for index in range(request.samples)] for request in requests]
 
+    def update(self) -> None:
+        """Nothing is held that new weights would change."""
+
     def _rollout(self, index: int) -> Rollout:
         length = self.cut.short if index else self.cut.response
         tokens = torch.randint(3, self.cut.vocabulary, (length,), generator=self.generator).tolist()

@@ -1,9 +1,9 @@
 """Public figures of a few GPUs, and the share of them that training is taken to reach."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dagrpo.config import nearest
 from dagrpo.errors import UserError
@@ -48,7 +48,7 @@ def find_device(name: str, measured: Path | None = None) -> Device:
 
 def _measured(device: Device, path: Path) -> Device:
     try:
-        figures: Mapping[str, Mapping[str, float]] = json.loads(path.read_text())
+        figures: dict[str, dict[str, Any]] = json.loads(path.read_text())
         best, share = figures["best"], min(figures["share"].values(), key=lambda one: one["update_of_matmul"])
         return replace(
             device,

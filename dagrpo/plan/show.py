@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -83,7 +84,8 @@ def _memory_table(shape: Shape, experiment: Experiment, setup: Setup, device: De
 
 
 def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Device) -> str:
-    rows = []
+    rows: list[list[Any]] = []
+    gpu_hours = 0.0
     for name, arm in experiment.arms.items():
         train = experiment.train_of(name)
         algorithm = find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")
@@ -91,7 +93,8 @@ def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Dev
         seeds = len(experiment.seeds_of(name))
         hours = (took.rollout / 3600, took.update / 3600, took.hours, took.hours * asked.setup.gpus * seeds)
         rows.append([name, *hours])
-    rows.append(["all", "", "", "", sum(row[-1] for row in rows)])
+        gpu_hours += hours[-1]
+    rows.append(["all", "", "", "", gpu_hours])
     return tabulate(rows, ["hours of a run", "rollout", "update", "both", "GPU-hours, all seeds"], floatfmt=",.1f")
 
 
