@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from eval.ranking import table as ranking
 from eval.render import Cell, Display, signed
 
 Frames = Mapping[str, pd.DataFrame]
@@ -135,13 +136,38 @@ def regime(frames: Frames) -> Display:
 
 
 def consumed(frames: Frames) -> Display:
-    """What a run took."""
+    """What a run took, and what it drew as shares of what the reference arm drew."""
     frame = frames["consumed"]
+    reference = frames["differences"]["reference"].iloc[0]
+    drawn = ranking.shares(frame, reference=frame.loc[frame["label"] == reference, "arm"].iloc[0])
     keys = list(frame.columns[3:])
+    against = [name for name, of_arms in drawn.items() if of_arms]
     header = ("arm", "seeds", *(_TITLES.get(key, key) for key in keys))
-    rows = _rows(frame, lambda key, value: f"{value:,.0f}", sweeps(frames["main"]))
-    notes = ("Of one run: means over the seeds of an arm. Trained tokens are those that a gradient was computed for.",)
-    return Display("What a run consumed", header, tuple(rows), notes)
+    header = (*header, *(f"{name} ({reference} = 1)" for name in against))
+    by_arm = [
+        (
+            row["arm"],
+            (
+                Cell(row["label"]),
+                Cell(str(row["seeds"])),
+                *(Cell(f"{row[key]:,.0f}") for key in keys),
+                *(Cell(ranking.share(drawn[name][row["arm"]], marked=name == "samples")) for name in against),
+            ),
+        )
+        for _, row in frame.iterrows()
+    ]
+    notes = (
+        "Of one run: means over the seeds of an arm. Trained tokens are those that a gradient was computed for.",
+        *(
+            [
+                f"Last columns: samples and response tokens that an arm drew, {reference} having drawn 1.00. With an "
+                "equal rollout budget the samples are equal; a demonstration in the place of a sample makes them fewer."
+            ]
+            if against
+            else []
+        ),
+    )
+    return Display("What a run consumed", header, tuple(_in_blocks(by_arm, sweeps(frames["main"]))), notes)
 
 
 def verdicts(frames: Frames) -> Display:
@@ -192,6 +218,7 @@ def masks(frames: Frames) -> Display:
 TABLES: dict[str, Callable[[Frames], Display]] = {
     "main": main,
     "differences": differences,
+    "ranking": ranking.show,
     "difficulty": difficulty,
     "regime": regime,
     "consumed": consumed,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eval.display import INSIDE, OUTSIDE, heading
+from eval.ranking import figure as ranking
 from eval.records import BASE, Runs, labels, load_metrics
 from eval.tables import read_tables
 
@@ -217,9 +218,16 @@ def side_by_side(sources: Mapping[str, Source], of_sweeps: bool = False) -> Figu
     return figure
 
 
+def ranked(source: Source) -> Figure:
+    """All arms, those with fewer seeds too, sorted by each average, with the letters of those that are not apart."""
+    fixed = {arm: source.colours[arm] for arm in (BASE, source.reference, source.subject) if arm is not None}
+    return ranking.draw(source.tables["ranking"], fixed, INK, WIDTH)
+
+
 FIGURES: dict[str, Callable[[Source], Figure]] = {
     "averages": averages,
     "differences": differences,
+    "ranking": ranked,
     "accuracy": accuracy,
     "difficulty": difficulty,
     "curves": curves,

@@ -121,19 +121,7 @@ def estimate(
         resamples: B.
         generator: source of all draws; the same generator gives the same bytes.
     """
-    families = columns.shape[1]
-    assert all(arm.cells.shape == (len(arm.seeds), len(family)) for arm in arms)
-    assert np.allclose(columns.sum(axis=1), 1) and np.all(np.bincount(family, minlength=families) > 0)
-    # A mean is needed of every arm over its own seeds, and over those that it shares with another.
-    places = {(a, arm.seeds): a for a, arm in enumerate(arms)}
-    for a, b in permutations(range(len(arms)), 2):
-        places.setdefault((a, common_seeds(arms[a], arms[b]) or arms[a].seeds), len(places))
-    values = np.stack([_rows(arms[a], seeds).mean(axis=0) for a, seeds in places], axis=1)  # (P, at least A)
-    inside = [family == index for index in range(families)]
-    means = np.einsum("cf,fa->ac", columns, np.stack([values[rows].mean(axis=0) for rows in inside]))
-    by_family = np.stack([_problem_draws(values[rows], resamples, generator) for rows in inside])
-    draws = np.einsum("cf,fba->abc", columns, by_family)
-
+    places, means, draws = resample(arms, family, columns, resamples, generator)
     spread = seed_spread(arms, family, columns)
     shape = (resamples, len(columns))
     arm_t = generator.standard_t(spread.arms_freedom, shape)
@@ -153,10 +141,38 @@ def estimate(
             noise = t * np.sqrt(spread.pairs[a, b])
             difference_low[a, b], difference_high[a, b] = _interval(draws[one] - draws[other] + noise, difference[a, b])
             difference_low[b, a], difference_high[b, a] = -difference_high[a, b], -difference_low[a, b]
-    measured = any(arm.trained and len(arm.seeds) > 1 for arm in arms) or not any(arm.trained for arm in arms)
+    measured = seeds_are_measured(arms)
     return Estimates(
         mean, low.clip(0, 1), high.clip(0, 1), difference, difference_low, difference_high, seeds_measured=measured
     )
+
+
+def resample(
+    arms: Sequence[Scores], family: np.ndarray, columns: np.ndarray, resamples: int, generator: np.random.Generator
+) -> tuple[dict[tuple[int, tuple[int, ...]], int], np.ndarray, np.ndarray]:
+    """Average every arm, and draw its problems anew; arguments as of :func:`estimate`.
+
+    Returns:
+        The place of each arm and set of seeds that a mean is needed over (its own first, then those that it shares with
+        another), the means (places, C), and the draws (places, B, C), in which seeds are not drawn.
+    """
+    families = columns.shape[1]
+    assert all(arm.cells.shape == (len(arm.seeds), len(family)) for arm in arms)
+    assert np.allclose(columns.sum(axis=1), 1) and np.all(np.bincount(family, minlength=families) > 0)
+    # A mean is needed of every arm over its own seeds, and over those that it shares with another.
+    places = {(a, arm.seeds): a for a, arm in enumerate(arms)}
+    for a, b in permutations(range(len(arms)), 2):
+        places.setdefault((a, common_seeds(arms[a], arms[b]) or arms[a].seeds), len(places))
+    values = np.stack([_rows(arms[a], seeds).mean(axis=0) for a, seeds in places], axis=1)  # (P, at least A)
+    inside = [family == index for index in range(families)]
+    means = np.einsum("cf,fa->ac", columns, np.stack([values[rows].mean(axis=0) for rows in inside]))
+    by_family = np.stack([_problem_draws(values[rows], resamples, generator) for rows in inside])
+    return places, means, np.einsum("cf,fba->abc", columns, by_family)
+
+
+def seeds_are_measured(arms: Sequence[Scores]) -> bool:
+    """Tell whether some trained arm has two seeds, or none is trained; else another seed could reverse any order."""
+    return any(arm.trained and len(arm.seeds) > 1 for arm in arms) or not any(arm.trained for arm in arms)
 
 
 def told_apart(estimates: Estimates) -> np.ndarray:

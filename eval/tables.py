@@ -14,6 +14,7 @@ from dagrpo.records import Verdict
 from dagrpo.seeds import generator
 from eval import display
 from eval.display import INSIDE, OUTSIDE
+from eval.ranking.table import ranking
 from eval.records import BASE, Evaluation, Runs, labels, load_cards, load_evaluation, load_metrics, read_samples, scores
 from eval.render import Display, latex, markdown
 from eval.statistics import Estimates, Scores, beats_every_other, detectable, estimate, pass_at_k, told_apart
@@ -72,12 +73,16 @@ def compute(runs: Runs) -> dict[str, pd.DataFrame]:
     """Compute every table of one base corpus."""
     evaluation, names, metrics = load_evaluation(runs), labels(runs), load_metrics(runs)
     main, differences = comparison(runs, evaluation, names)
+    taken = consumed(runs, names)
+    order, pairs = ranked(runs, evaluation, main, taken)
     return {
         "main": main,
         "differences": differences,
+        "ranking": order,
+        "pairs": pairs,
         "difficulty": difficulty(runs, evaluation, names),
         "regime": regime(runs),
-        "consumed": consumed(runs, names),
+        "consumed": taken,
         "verdicts": verdicts(runs, evaluation, names),
         "masks": masks(runs, metrics, names),
     }
@@ -170,6 +175,25 @@ def comparison(
                 versus = _difference(found, a, reference, c)
                 differences.append({**who, "reference": names[runs.experiment.evaluation.reference], **about, **versus})
     return pd.DataFrame(main), pd.DataFrame(differences)
+
+
+def ranked(
+    runs: Runs, evaluation: Evaluation, main: pd.DataFrame, taken: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sort all arms by each average, and compare all pairs at once: see :func:`eval.ranking.table.ranking`."""
+    problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
+    settings = runs.experiment.evaluation
+    shape = columns(evaluation.families, settings.out_of_distribution, runs.alone)
+    weights = dict(zip(shape.names, shape.weights, strict=True))
+    return ranking(
+        main,
+        taken,
+        {name: weights[name] for name in display.AVERAGES if name in weights},
+        scores(evaluation, runs, problems["problem"].to_numpy()),
+        problems["family"].map(evaluation.families.index).to_numpy(),
+        settings.reference,
+        settings.bootstrap,
+    )
 
 
 def difficulty(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd.DataFrame:
