@@ -197,7 +197,7 @@ def test_the_page_opens_with_verdicts_on_claims(study: Path) -> None:
     conflict = {"sentences": ["They oppose."], "figures": [figure], "tables": [table]}
     write_report(open_runs(study), study / "judged.html", claims, conflict)
     page = (study / "judged.html").read_text()
-    assert len(complete(page)) == 2 * 6 + 4
+    assert len(complete(page)) == 2 * (len(FIGURES) + 1) + 4
     places = ['id="claims"', "1 contradicted", "A &lt; B", "Table 9; judged on working", "No C here.", 'class="answer"']
     found = [
         page.index(place) for place in [*places, "They oppose.", "Words below.", "Cosines", 'id="guessing-corpus"']
