@@ -265,6 +265,11 @@ def side_by_side(frame: pd.DataFrame) -> Display:
     return Display("Base corpora side by side", header, tuple(_in_blocks(rows, sweeps(frame))), notes)
 
 
+def title(key: str) -> str:
+    """A column as a reader sees it."""
+    return _TITLES.get(key, key)
+
+
 def sweeps(frame: pd.DataFrame) -> set[str]:
     """Arms with fewer seeds than others, by the column ``seeds``."""
     trained = frame[frame["arm"] != "base"]

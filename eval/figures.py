@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eval.display import INSIDE, OUTSIDE, heading
+from eval.methods.figure import curves_beside
 from eval.ranking import figure as ranking
 from eval.records import BASE, Runs, labels, load_metrics
 from eval.tables import read_tables
@@ -92,7 +93,8 @@ class Source:
 def draw_figures(corpora: Mapping[str, Runs], out: Path) -> None:
     """Write svg and png: of each base corpus its :data:`FIGURES` to ``<base>/``, of several also those of both.
 
-    Where arms have fewer seeds than others, they are drawn apart, in ``sweeps``.
+    Where arms have fewer seeds than others, they are drawn apart, in ``sweeps``; the curves of each arm by itself stand
+    in ``<base>/methods/``.
     """
     sources = {base: read_source(runs) for base, runs in corpora.items()}
     with mpl.rc_context(STYLE):
@@ -101,6 +103,8 @@ def draw_figures(corpora: Mapping[str, Runs], out: Path) -> None:
                 write_figure(draw(source), out / base / name)
             if source.swept:
                 write_figure(swept(source), out / base / "sweeps")
+            for arm in [arm for arm in {**source.arms, **source.swept} if arm != BASE]:
+                write_figure(curves_of(source, arm), out / base / "methods" / arm)
         if len(sources) > 1:
             write_figure(side_by_side(sources), out / "side_by_side")
             if any(source.swept for source in sources.values()):
@@ -222,6 +226,14 @@ def ranked(source: Source) -> Figure:
     """All arms, those with fewer seeds too, sorted by each average, with the letters of those that are not apart."""
     fixed = {arm: source.colours[arm] for arm in (BASE, source.reference, source.subject) if arm is not None}
     return ranking.draw(source.tables["ranking"], fixed, INK, WIDTH)
+
+
+def curves_of(source: Source, arm: str) -> Figure:
+    """Training of one arm beside the reference arm."""
+    names = {**source.arms, **source.swept}
+    reference = (source.reference, names[source.reference], BLUE)
+    own = reference if arm == source.reference else (arm, names[arm], RED)
+    return curves_beside(source.metrics, own, reference, WIDTH)
 
 
 FIGURES: dict[str, Callable[[Source], Figure]] = {

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval import display
 from eval.display import INSIDE, OUTSIDE
+from eval.methods.page import method_pages
 from eval.nine.tables import read_nine
 from eval.overlap import read_contamination
 from eval.records import BASE, Runs, labels, load_cards, read_json
@@ -30,6 +31,7 @@ _WHERE = {INSIDE: "in distribution", OUTSIDE: "out of distribution"}
 class Idea:
     """An arm in one sentence, its method and the options that it was trained with; ``swept`` with fewer seeds."""
 
+    arm: str
     label: str
     sentence: str
     method: str
@@ -72,6 +74,7 @@ def write_report(
     runs = next(iter(corpora.values()))
     names, experiment = labels(runs), runs.experiment
     cards = {base: load_cards(one) for base, one in corpora.items()}
+    tables = {base: read_tables(one.tables) for base, one in corpora.items()}
     several = len(corpora) > 1
     environment = Environment(
         loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -86,6 +89,7 @@ def write_report(
         ideas=ideas(runs, names, cards[runs.base]),
         side_by_side=display.side_by_side(read_table(runs.tables.with_name("side_by_side.csv"))) if several else None,
         figures=pictures(runs.results / "figures"),
+        methods=method_pages(corpora, names, cards[runs.base], tables),
         reading=reading(runs),
         machines=machines(every_card),
         runs=[row for base, one in corpora.items() for row in run_rows(one, names, cards[base])],
@@ -183,7 +187,7 @@ def ideas(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[Idea]:
     """Each arm in its method's own words: the first paragraph of the file that defines it."""
     from dagrpo.algorithm import find_method  # imports torch
 
-    found = [Idea(names[BASE], "The checkpoint that every arm starts from, not trained further.", "", "")]
+    found = [Idea(BASE, names[BASE], "The checkpoint that every arm starts from, not trained further.", "", "")]
     for arm in list(names)[1:]:
         settings = runs.experiment.arms[arm]
         text = inspect.getdoc(importlib.import_module(find_method(settings.method).module)) or ""
@@ -192,7 +196,7 @@ def ideas(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[Idea]:
             options["scorer"] = settings.scorer.kind
         shown = ", ".join(f"{key} = {value}" for key, value in options.items())
         sentence = " ".join(text.split("\n\n")[0].split()).replace("``", "")
-        found.append(Idea(names[arm], sentence, settings.method, shown, swept=arm in runs.sweeps))
+        found.append(Idea(arm, names[arm], sentence, settings.method, shown, swept=arm in runs.sweeps))
     return found
 
 

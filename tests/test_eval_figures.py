@@ -23,7 +23,8 @@ def draw(results: Path) -> dict[str, bytes]:
 
 def test_identical_records_give_identical_pictures(tmp_path: Path) -> None:
     first, second = (draw(make_tree(tmp_path / name, problems=4, samples=2)) for name in ("one", "two"))
-    assert set(first) == {f"school/{name}.{form}" for name in FIGURES for form in ("svg", "png")}
+    names = [*FIGURES, *(f"methods/{arm}" for arm in ARMS)]
+    assert set(first) == {f"school/{name}.{form}" for name in names for form in ("svg", "png")}
     assert first == second
     assert all(b"<dc:date>" not in content for content in first.values())
 

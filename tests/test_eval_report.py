@@ -70,7 +70,7 @@ def complete(page: str) -> list[str]:
 
 
 def test_the_page_needs_nothing_but_itself(page: str) -> None:
-    assert len(complete(page)) == len(FIGURES) + 1, "those of the corpus, and that of the claims"
+    assert len(complete(page)) == len(FIGURES) + 1 + len(ARMS), "those of the corpus, of the claims and of each arm"
     assert not re.search(r"<script|@import|url\(", page)
 
 
@@ -90,6 +90,18 @@ def test_the_page_holds_all_that_a_reader_is_promised(page: str) -> None:
         assert words in page, words
     assert all(label.replace("&", "&amp;") in page for _, label, _ in ARMS.values())
     assert "DaGRPO compares a prompt&#39;s good and bad answers" in page
+
+
+def test_each_arm_has_a_page(page: str) -> None:
+    for arm in ARMS:
+        assert f'<a href="#method-{arm}">' in page
+        assert f'<div id="method-{arm}">' in page
+    own = page[page.index('<div id="method-dagrpo">') : page.index('<div id="method-random_reward">')]
+    places = ["DaGRPO compares a prompt", "Paper: DaGRPO", "<pre>A_i  = R_i - mean(R)", "dagrpo/method.py", "Slots"]
+    places += ["shaped", "as usual", "Options", "drop_rejected_anchor", "In distribution: ", "rank", "optimiser steps"]
+    found = [own.index(place) for place in places]
+    assert found == sorted(found)
+    assert own.count("data:image/svg+xml") == 1
 
 
 def test_the_answer_comes_first_and_follows_from_the_table(page: str, tmp_path: Path) -> None:
@@ -159,6 +171,7 @@ def test_a_page_on_one_corpus_does_not_speak_of_corpora(page: str) -> None:
 def test_several_corpora_stand_side_by_side_and_then_each_by_itself(study: Path) -> None:
     page = (study / "report.html").read_text()
     names = {f"{base}/{name}" for base in CORPORA for name in (*FIGURES, "sweeps")}
+    names |= {f"{base}/methods/{arm}" for base in CORPORA for arm in SMALL_STUDY}
     names |= {"side_by_side", "side_by_side_sweeps", "claims"}
     folder = study / "figures"
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*g")}
@@ -197,7 +210,7 @@ def test_the_page_opens_with_verdicts_on_claims(study: Path) -> None:
     conflict = {"sentences": ["They oppose."], "figures": [figure], "tables": [table]}
     write_report(open_runs(study), study / "judged.html", claims, conflict)
     page = (study / "judged.html").read_text()
-    assert len(complete(page)) == 2 * (len(FIGURES) + 1) + 4
+    assert len(complete(page)) == 2 * (len(FIGURES) + 1 + len(SMALL_STUDY)) + 4
     places = ['id="claims"', "1 contradicted", "A &lt; B", "Table 9; judged on working", "No C here.", 'class="answer"']
     found = [
         page.index(place) for place in [*places, "They oppose.", "Words below.", "Cosines", 'id="guessing-corpus"']

@@ -111,7 +111,7 @@ def _notes(frame: pd.DataFrame, reference: str) -> tuple[str, ...]:
     factors = " and ".join(f"{factor:.2f} ({words(column)})" for column, factor in by_column.items())
     return (
         "Percent correct, with 95 % intervals of each arm by itself. Two arms share a letter if and only if they "
-        "cannot be told apart: the interval of their paired difference (same problems, seeds and bases) includes a tie.",
+        "cannot be told apart: the interval of their paired difference (same problems, seeds, bases) includes a tie.",
         f"Those intervals hold together, for all {count * (count - 1) // 2} pairs, in 95 of 100 such studies. Each is "
         f"the difference ± {factors} standard errors: the 95 % quantile of the largest deviation among all pairs in "
         "the bootstrap (max-t), where a comparison by itself has about 2. Bonferroni's correction would be longer, "
