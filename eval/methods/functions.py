@@ -67,8 +67,8 @@ def shown(value: Any) -> str:
 
 def _settings(function: Callable[..., Any]) -> dict[str, Any]:
     """Numbers and words that a closure keeps, and those that the functions it calls keep."""
-    names = function.__code__.co_freevars  # type: ignore[attr-defined]
-    cells = function.__closure__ or ()  # type: ignore[attr-defined]
+    names = function.__code__.co_freevars
+    cells = function.__closure__ or ()
     found: dict[str, Any] = {}
     for name, value in sorted((name, cell.cell_contents) for name, cell in zip(names, cells, strict=True)):
         if isinstance(value, bool | int | float | str | tuple):
@@ -84,7 +84,7 @@ def _expression(function: Callable[..., Any]) -> str:
         source = inspect.getsource(sys.modules[function.__module__])
     except (OSError, TypeError):  # a method that was typed in has no file
         return ""
-    code = function.__code__  # type: ignore[attr-defined]
+    code = function.__code__
     places = {(line, column) for line, _, column, _ in code.co_positions()}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Lambda) and function.__name__ == "<lambda>":

@@ -172,9 +172,11 @@ def _advantage(recipe: "Recipe", build: Build) -> Part:
 
 
 def _term(term: "Term | SequenceTerm", build: Build) -> Part:
+    from dagrpo.algorithm import Term
+
     rows = {"policy": "sampled rows", "anchor": "demonstrations", "all": "all rows"}.get(str(term.rows))
     settings = [f"rows: {rows or _code(term.rows, build)}"]
-    if hasattr(term, "aggregate"):
+    if isinstance(term, Term):
         counted = " (all rows counted)" if term.count == "all" and term.rows != "all" else ""
         settings += [_AGGREGATE[term.aggregate] + counted]
         settings += [] if term.weighted else ["no advantage"]
