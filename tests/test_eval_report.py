@@ -98,7 +98,15 @@ def test_each_arm_has_a_page(page: str) -> None:
         assert f'<div id="method-{arm}">' in page
     own = page[page.index('<div id="method-dagrpo">') : page.index('<div id="method-random_reward">')]
     places = ["DaGRPO compares a prompt", "Paper: DaGRPO", "<pre>A_i  = R_i - mean(R)", "dagrpo/method.py", "<h4>Slots"]
-    places += [">shaped<", "as usual", "<h4>Options", ">drop_rejected_anchor<", "In distribution: ", ", rank ", "share"]
+    places += [
+        ">shaped<",
+        "as usual",
+        "<h4>Options",
+        ">drop_rejected_anchor<",
+        "In distribution: ",
+        ", rank ",
+        ">share<",
+    ]
     found = [own.index(place) for place in places]
     assert found == sorted(found)
     assert own.count("data:image/svg+xml") == 1
