@@ -27,6 +27,7 @@ from dagrpo.plan.memory import Setup, load_of, update
 from dagrpo.plan.shapes import shape_from_config
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.device import resolve_device
+from dagrpo.policy.sharding import Weights
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.records import Problem, Rollout
 from dagrpo.rollout.engine import Request, Sampling
@@ -134,7 +135,7 @@ def run(cut: Cut, device: torch.device) -> dict[str, Any]:
     recipe = find_method("dr_grpo").algorithm({"clip": None}, "full shape").phases[0].recipe
     before = reset_peak(device)
     policy = make_policy(cut, device)
-    adamw = optim.build(policy.model, optimizer)
+    weights, adamw = Weights(policy), optim.build(policy.model, optimizer)
     taken = []
     with make_verifier(Verifier(kind="exact")) as grader:
         scorer = make_scorer(Scorer(kind="reference_overlap"), Tools(policy, never))
@@ -143,7 +144,7 @@ def run(cut: Cut, device: torch.device) -> dict[str, Any]:
         for number in range(cut.steps):
             started = time.monotonic()
             step = collector.rollouts(recipe, number, {})
-            figures = learn(policy, None, adamw, recipe, step, train, optimizer, 1e-6, {}, never, number, cut.steps)
+            figures = learn(weights, None, adamw, recipe, step, train, optimizer, 1e-6, {}, never, number, cut.steps)
             taken.append({"seconds": time.monotonic() - started, **figures})
             print(json.dumps(taken[-1]), flush=True)
     peak = peak_bytes(device) - before
