@@ -185,6 +185,18 @@ class Optimizer(Strict):
     clip: float = Field(1.0, gt=0, description="Bound on the global gradient norm.")
 
 
+class Lora(Strict):
+    """Low-rank adapters beside the weights, which alone learn; needs the extra lora."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0, description="The product of an adapter counts alpha / rank.")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="Names of the linear layers that get adapters; by default all of a block of Llama or Qwen2.",
+    )
+
+
 class Train(Strict):
     """What a training run consumes, the same for every arm unless the arm says otherwise."""
 
@@ -212,6 +224,11 @@ class Train(Strict):
     )
     recompute: bool = Field(
         False, description="Keep only the input of each layer and compute the rest again (activation checkpointing)."
+    )
+    lora: Lora | None = Field(
+        None,
+        exclude_if=lambda lora: lora is None,  # specs without it, and the runs made of them, stay what they were
+        description="Train low-rank adapters and not the weights; null: the weights.",
     )
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
     conflict_every: int = Field(10, ge=0, description="Steps between glances at the conflict of one group; 0: none.")

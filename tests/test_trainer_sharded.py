@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.miniature import spec
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parent.parent
+PEFT = find_spec("peft") is not None
 SMALL: dict[str, Any] = {
     "steps": 3,
     "sft_steps": 3,
@@ -45,6 +47,8 @@ VARIANTS: dict[str, TrainSpec] = {
     },
     "grpo_kl": spec("grpo", {"kl": 0.1}, **SMALL),
     "grpo_two_updates": spec("grpo", **SMALL | {"updates": 2}),
+    # without peft nothing of it can run
+    **({"grpo_lora": spec("grpo", {"kl": 0.1}, **SMALL | {"lora": {"rank": 3}, "recompute": True})} if PEFT else {}),
     "grpo_corrected": spec("grpo", **SMALL | {"sampler_correction": 1.0, "recompute": True, "snapshots": (1,)}),
 }
 RESUMED = spec("dagrpo", **SMALL | {"steps": 6, "checkpoint_every": 2})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dagrpo import seeds
@@ -103,9 +103,13 @@ def rollout_gradients(
             yield token_logps(model, micro, temperature).logp.mean()
 
     if not only_last_layer:
-        return gradient_rows(likelihoods(), list(model.parameters()), read)
+        return gradient_rows(likelihoods(), _learning(model), read)
     with _last_layer(model) as parameters:
         return gradient_rows(likelihoods(), parameters, read)
+
+
+def _learning(module: nn.Module) -> list[Tensor]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 @contextmanager
@@ -120,6 +124,6 @@ def _last_layer(model: PreTrainedModel) -> Iterator[list[Tensor]]:
     modules = (body.layers[-1], body.norm, model.get_output_embeddings())
     cut = body.layers[-1].register_forward_pre_hook(lambda _, inputs: (inputs[0].detach(), *inputs[1:]))
     try:
-        yield [parameter for module in modules for parameter in module.parameters()]
+        yield [parameter for module in modules for parameter in _learning(module)]
     finally:
         cut.remove()

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from dagrpo.checkpoints import Stored
 from dagrpo.config import Train
 from dagrpo.errors import UserError
+from dagrpo.policy.adapters import merged
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.logprobs import Logps, token_logps
 from dagrpo.policy.packing import MicroBatch
@@ -59,9 +60,9 @@ class Weights:
         yield
 
     @contextmanager
-    def exported(self) -> Iterator[None]:
-        """Inside, the ``policy`` of the leading process has the weights of now in fp32. All enter together."""
-        yield
+    def exported(self) -> Iterator[Policy]:
+        """Give what the leading process can save: the weights of now in fp32, adapters merged. All enter together."""
+        yield merged(self.policy)
 
 
 class ShardedWeights(Weights):
@@ -96,9 +97,9 @@ class ShardedWeights(Weights):
             yield
 
     @contextmanager
-    def exported(self) -> Iterator[None]:
+    def exported(self) -> Iterator[Policy]:
         with self._copied(torch.float32, lambda full: full.cpu() if self.world.leads else full.new_empty(0)):
-            yield
+            yield merged(self.policy) if self.world.leads else self.policy
 
     @contextmanager
     def _copied(self, dtype: torch.dtype, place: Callable[[Tensor], Tensor]) -> Iterator[None]:

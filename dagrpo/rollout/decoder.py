@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from dagrpo.policy.adapters import matrix
 from dagrpo.rollout.cache import SlotCache
 
 Decoder = Callable[[Tensor, Tensor, Tensor, SlotCache], Tensor]
@@ -49,7 +50,7 @@ class _LlamaDecoder:
         for layer in model.base_model.layers:
             parts = (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj)
             bias = None if parts[0].bias is None else torch.cat([part.bias for part in parts])
-            self.projections.append((torch.cat([part.weight for part in parts]), bias))
+            self.projections.append((torch.cat([matrix(part) for part in parts]), bias))
         everywhere = torch.arange(length, device=model.device)[None]
         cos, sin = model.base_model.rotary_emb(self.projections[0][0], everywhere)
         # rotate_half(x) * sin is a half turn of x times sin with its first half negated.

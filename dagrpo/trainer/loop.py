@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from dagrpo import checkpoints, provenance
 from dagrpo.algorithm import Algorithm, Interleave, Memory, Recipe, find_method
 from dagrpo.config import Train, TrainSpec
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.policy.checkpoint import fingerprint, load_policy, save_policy
+from dagrpo.policy.adapters import add_adapters
+from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.policy.sharding import Weights, shard
 from dagrpo.problems.store import read_problems
@@ -91,10 +93,15 @@ def train(
         raise UserError(
             "engine.kind: a vLLM server takes the weights of one process; set vllm, which each has of its own"
         )
+    lora = spec.train.lora
+    if lora is not None and spec.engine.kind != "torch":
+        raise UserError("train.lora: vLLM is not given adapters; set engine.kind: torch, or leave train.lora out")
     device = resolve_device(spec.device)
     loaded = load_policy(base, torch.device("cpu") if world.shards else device)
     base_fingerprint = fingerprint(loaded.model)
     identity = _identity(spec, seed, base_fingerprint, problems)
+    if lora is not None:
+        add_adapters(loaded.model, lora, seed)
     weights = shard(loaded, spec.train, world, device)
     policy = weights.policy
     reference = None
@@ -113,9 +120,9 @@ def train(
         run.resume()
         run.continue_to_end(f"{spec.arm} seed {seed}")
 
-    def write() -> None:
+    def write(exported: Policy) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        save_policy(policy, out / "model")
+        save_policy(exported, out / "model")
         copy_snapshots(run.snapshots, out / "snapshots")
         for name, lines in (("metrics.jsonl", run.state.metrics), ("timings.jsonl", run.state.timings)):
             checkpoints.write_atomically(out / name, "".join(lines).encode())
@@ -128,16 +135,16 @@ def train(
             "spec": json.loads(spec.model_dump_json()),
             "scorer": scorer.card(),
             "base_fingerprint": base_fingerprint,
-            "model_fingerprint": fingerprint(policy.model),
+            "model_fingerprint": fingerprint(exported.model),
             "consumed": consumed(run.state.metrics),
             "processes": world.size,
-            **provenance.card(device, versions(spec.engine)),
+            **provenance.card(device, versions(spec.engine) | ({"peft": version("peft")} if lora else {})),
         }
         checkpoints.write_atomically(out / "run.json", json.dumps(card, indent=1).encode())
         shutil.rmtree(state_root, ignore_errors=True)
 
-    with weights.exported():
-        world.once(write)
+    with weights.exported() as exported:
+        world.once(lambda: write(exported))
 
 
 class Run:
@@ -217,9 +224,9 @@ class Run:
             data = self.collector.rollouts(recipe, number, memory)
             glanced = self._glance(data, recipe, number) if every and number % every == 0 else {}
         if number in self.settings.snapshots:
-            with self.weights.exported():
+            with self.weights.exported() as exported:
                 folder = self.snapshots / f"step{number}"
-                self.world.once(lambda: write_snapshot(folder, self.weights.policy, data))
+                self.world.once(lambda: write_snapshot(folder, exported, data))
         return data, glanced
 
     def _look_for_a_push(self, kind: Kind, learned: Mapping[str, float]) -> None:
