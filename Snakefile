@@ -14,8 +14,9 @@ include: "workflows/rules/common.smk"
 
 
 EXPERIMENT = load_experiment()
-# No parameter of the rules, so that what was made on a machine with a GPU is not made again on one without.
+# No parameters of the rules, so that what was made on a machine with a GPU is not made again on one without.
 GPU_SLOT = gpu_slot()
+TRAIN = train_command()
 
 
 pathvars:

@@ -326,6 +326,12 @@ class Experiment(Strict):
     verifier: Verifier = Verifier()
     scorer: Scorer = Scorer()
     train: Train
+    processes: int = Field(
+        1,
+        ge=1,
+        exclude=True,  # no part of what is computed, so another number makes nothing out of date
+        description="Processes that share each training run, one a GPU where it runs on GPUs; torchrun starts them.",
+    )
     arms: dict[Name, Arm] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)
     evaluation: Evaluation

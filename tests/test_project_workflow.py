@@ -19,7 +19,10 @@ ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
     "No log directive defined",
     "Environment variable PATH used but not asserted with envvars directive",
     "Shell command directly uses variable GPU_SLOT from outside of the rule",
+    "Shell command directly uses variable TRAIN from outside of the rule",
 }
+
+TORCHRUN = "torchrun --standalone --nproc-per-node"
 
 
 class Workspace:
@@ -212,6 +215,29 @@ def test_a_mistake_ends_with_its_sentence(workspace: Workspace, words: list[str]
     assert "error: " in refused.stderr and sentence in refused.stderr
     assert "Traceback" not in refused.stderr and 'File "' not in refused.stderr
     assert not (workspace.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"device": "cpu"}, "exec dagrpo train --spec"),
+        ({"device": "cpu", "processes": 2}, f"exec {TORCHRUN} 2 -m dagrpo.cli train --spec"),
+        (
+            {"device": "cuda", "processes": 4},
+            f"exec dagrpo gpu-slot --count 4 -- {TORCHRUN} 4 -m dagrpo.cli train --spec",
+        ),
+    ],
+    ids=["one", "two on cpu", "four gpus"],
+)
+def test_torchrun_starts_a_run_of_several_processes(
+    workspace: Workspace, changes: dict[str, Any], command: str
+) -> None:
+    config = workspace.experiment(**changes)
+    target = "results/small/runs/mini/grpo/seed0/run.json"
+    done = workspace.snakemake("-n", "-p", target, "--configfile", config, "--resources", "gpu=4")
+    assert done.returncode == 0, done.stderr
+    assert command in done.stdout + done.stderr
+    assert "processes" not in Experiment.model_validate(yaml.safe_load(config.read_text())).model_dump()
 
 
 def test_lint_finds_only_what_is_accepted(workspace: Workspace) -> None:

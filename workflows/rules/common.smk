@@ -143,14 +143,22 @@ def spec_text(wildcards):
     return spec.model_dump_json(indent=1)
 
 
-def gpus():
-    """GPUs that a job which runs a model claims."""
-    return int(EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None))
+def gpus(processes=1):
+    """GPUs that a job which runs a model claims: one for each of its processes."""
+    used = EXPERIMENT.device == "cuda" or (EXPERIMENT.device == "auto" and shutil.which("nvidia-smi") is not None)
+    return processes * used
 
 
-def gpu_slot():
-    """What stands before a job's command where it needs a GPU, so that it has one for itself."""
-    return f"dagrpo gpu-slot --count {gpus()} -- " if gpus() else ""
+def gpu_slot(processes=1):
+    """What stands before a job's command where it needs GPUs, so that it has these for itself."""
+    return f"dagrpo gpu-slot --count {gpus(processes)} -- " if gpus() else ""
+
+
+def train_command():
+    """What starts a training run: the program itself, or torchrun for several processes of it."""
+    processes = EXPERIMENT.processes
+    started = f"torchrun --standalone --nproc-per-node {processes} -m dagrpo.cli" if processes > 1 else "dagrpo"
+    return f"{gpu_slot(processes)}{started} train"
 
 
 def base_threads(wildcards):
@@ -158,7 +166,7 @@ def base_threads(wildcards):
 
 
 def train_threads(wildcards):
-    return EXPERIMENT.train_of(wildcards.arm).threads
+    return EXPERIMENT.processes * EXPERIMENT.train_of(wildcards.arm).threads
 
 
 def base_of(wildcards):

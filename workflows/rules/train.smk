@@ -46,12 +46,12 @@ rule train:
     priority: 10
     threads: train_threads
     resources:
-        gpu=gpus(),
+        gpu=gpus(EXPERIMENT.processes),
     params:
         out=lambda wildcards, output: Path(output.card).parent,
         state=f"results/{EXPERIMENT.name}/state/train/{{base}}.{{arm}}.seed{{seed}}",
     message:
         "train {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec {GPU_SLOT}dagrpo train --spec {input.spec:q} --seed {wildcards.seed} --base {input.base:q} --problems {input.problems:q}"
+        "exec {TRAIN} --spec {input.spec:q} --seed {wildcards.seed} --base {input.base:q} --problems {input.problems:q}"
         " --out {params.out:q} --state {params.state:q} > {log:q} 2>&1"
