@@ -54,7 +54,7 @@ reference: $(STAMP) ## Copy an experiment's small results (no weights, no sample
 	@test -f "results/$(EXPERIMENT)/report.html" || { echo "run \`make reproduce EXPERIMENT=$(EXPERIMENT)\` first" >&2; exit 1; }
 	@mkdir -p "results/reference/$(EXPERIMENT)"
 	@cd "results/$(EXPERIMENT)" && cp -r tables timing specs/report.json "../reference/$(EXPERIMENT)/"
-	@cd "results/$(EXPERIMENT)" && find figures -name '*.png' -exec cp --parents {} "../reference/$(EXPERIMENT)/" ';'
+	@cd "results/$(EXPERIMENT)" && find figures -name '*.png' -not -path '*/methods/*' -exec cp --parents {} "../reference/$(EXPERIMENT)/" ';'
 	@cd "results/$(EXPERIMENT)/runs" && for card in */*/*/run.json; do \
 		printf '{"run": "%s", "card": %s}\n' "$${card%/run.json}" "$$(tr -d '\n' < "$$card")"; \
 	done > "../../reference/$(EXPERIMENT)/runs.jsonl"
