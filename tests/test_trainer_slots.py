@@ -19,6 +19,8 @@ from dagrpo.algorithm import (
     Filter,
     GroupPass,
     Interleave,
+    Method,
+    NoOptions,
     Phase,
     Recipe,
     Rows,
@@ -287,8 +289,19 @@ def test_a_mistake_is_told_with_the_name_of_its_slot(
 
 
 def test_an_unknown_slot_is_told_with_its_name() -> None:
-    with pytest.raises(TypeError, match="rewards"):
-        Recipe(objective=PLAIN.objective, rewards=flags)  # type: ignore[call-arg]
+    def build(options: NoOptions) -> Algorithm:
+        return Algorithm("wrong", (Phase(Recipe(objective=PLAIN.objective, rewards=flags)),))  # type: ignore[call-arg]
+
+    with pytest.raises(UserError, match=r"method 'wrong' \(here\): Recipe has no slot `rewards`.*'reward'"):
+        Method("wrong", NoOptions, build, "here").algorithm({}, "options")
+
+
+def test_another_mistake_of_a_method_keeps_its_traceback() -> None:
+    def build(options: NoOptions) -> Algorithm:
+        return Algorithm("wrong", (Phase(Recipe(1 + "1")),))  # type: ignore[operator]
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Method("wrong", NoOptions, build, "here").algorithm({}, "options")
 
 
 def test_a_correction_for_the_sampler_changes_nothing_where_it_is_the_policy(

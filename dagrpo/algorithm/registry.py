@@ -2,11 +2,13 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+from dagrpo.algorithm import slots, terms
 from dagrpo.algorithm.slots import Algorithm
 from dagrpo.config import Strict, nearest, parse
 from dagrpo.errors import UserError
@@ -26,12 +28,33 @@ class Method:
     module: str
 
     def algorithm(self, options: Mapping[str, Any], where: str) -> Algorithm:
-        """Check the options and build. Raises :class:`UserError` for unknown or impossible options."""
-        return self.build(parse(self.options, options, where))
+        """Check the options and build. Raises :class:`UserError` for unknown or impossible options, or slots."""
+        checked = parse(self.options, options, where)
+        try:
+            return self.build(checked)
+        except TypeError as error:
+            message = _unknown_slot(str(error))
+            if message is None:
+                raise
+            raise UserError(f"method {self.name!r} ({self.module}): {message}") from error
 
     def resolved(self, options: Mapping[str, Any]) -> Strict:
         """The options with every default filled in."""
         return parse(self.options, options, f"options of {self.name}")
+
+
+def _unknown_slot(message: str) -> str | None:
+    """What to say of a record that was given a field which it does not have; ``None`` for any other mistake."""
+    found = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", message)
+    if not found:
+        return None
+    record, slot = found.groups()
+    known = [field.name for module in (slots, terms) for field in _fields(getattr(module, record, None))]
+    return f"{record} has no slot `{slot}`{nearest(slot, known)}" if known else None
+
+
+def _fields(record: object) -> tuple[Any, ...]:
+    return fields(record) if isinstance(record, type) and is_dataclass(record) else ()
 
 
 _METHODS: dict[str, Method] = {}
