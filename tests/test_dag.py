@@ -112,13 +112,12 @@ def test_a_changed_method_runs_alone(finished: Path) -> None:
     assert "train grpo" not in plan and "base mini, seed" not in plan and "evaluate grpo" not in plan
 
 
-def test_two_processes_share_a_run(finished: Path, tmp_path: Path) -> None:
-    card = "results/tiny/runs/mini/grpo/seed0/run.json"
-    done = run(tmp_path, experiment(tmp_path, processes=2), "--cores", "2", card)
+def test_two_processes_share_a_run(tmp_path: Path) -> None:
+    path = "results/tiny/runs/mini/grpo/seed0/run.json"
+    done = run(tmp_path, experiment(tmp_path, processes=2), "--cores", "2", path)
     assert done.returncode == 0, done.stdout + done.stderr
-    one, two = (json.loads((folder / card).read_text()) for folder in (finished, tmp_path))
-    assert (one.pop("processes"), two.pop("processes")) == (1, 2)
-    assert (one["spec"], one["consumed"]) == (two["spec"], two["consumed"])
+    card = json.loads((tmp_path / path).read_text())
+    assert card["processes"] == 2 and card["consumed"]["samples"] == 4 * 4 * 4
 
 
 def test_stopped_anywhere_the_next_call_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
