@@ -221,6 +221,13 @@ def test_curves_are_thinned_and_a_quantity_that_is_not_there_is_left_out() -> No
     assert [len(axis.lines) for axis in other.axes if axis.axison] == [1]
 
 
+def test_a_run_without_any_gradient_can_be_drawn() -> None:
+    frame = metrics().assign(grad_norm=0.0)
+    figure = curves_beside(frame, ("a", "A", "red"), ("b", "B", "blue"), 7.0)
+    figure.draw_without_rendering()
+    assert {axis.get_yscale() for axis in figure.axes} == {"linear"}
+
+
 def test_words_and_pictures_do_not_import_torch() -> None:
     modules = "eval.methods.slots, eval.methods.figure, eval.ranking.table, eval.ranking.figure"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"

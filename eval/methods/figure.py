@@ -40,7 +40,9 @@ def curves_beside(
             axis.plot(mean.index, mean, color=colour, linewidth=1.3, label=label)
             axis.fill_between(mean.index, low, high, color=colour, alpha=0.15, linewidth=0)
         axis.set_title(PANELS[key], fontsize=7.5)
-        axis.set_yscale("log" if key in _LOGARITHMIC else "linear")
+        # a logarithmic axis without a positive value cannot be drawn
+        shown = metrics.loc[metrics["arm"].isin([name for name, *_ in drawn]), key]
+        axis.set_yscale("log" if key in _LOGARITHMIC and (shown > 0).any() else "linear")
         axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axis.tick_params(labelsize=7)
         axis.margins(x=0.01)
