@@ -298,7 +298,7 @@ def test_an_unknown_slot_is_told_with_its_name() -> None:
 
 def test_another_mistake_of_a_method_keeps_its_traceback() -> None:
     def build(options: NoOptions) -> Algorithm:
-        return Algorithm("wrong", (Phase(Recipe(1 + "1")),))  # type: ignore[operator]
+        return Algorithm("wrong", (Phase(Recipe(1 + "1")),))  # type: ignore[operator, arg-type]
 
     with pytest.raises(TypeError, match="unsupported operand"):
         Method("wrong", NoOptions, build, "here").algorithm({}, "options")
