@@ -44,6 +44,7 @@ class Options(Strict):
 @method("dapo", Options)
 def dapo(options: Options) -> Algorithm:
     def reward(rows: Rows) -> Tensor:
+        """1 or -1, less a penalty for answers that near the budget."""
         return signed_correctness(rows) + overlong_penalty(rows.length, rows.budget, options.buffer).to(rows.reward)
 
     recipe = Recipe(

@@ -39,6 +39,7 @@ def disco(options: Options) -> Algorithm:
     tau = options.tau or {"log_likelihood": 10.0, "ratio": 1.0}[options.score]
 
     def loss(sequences: Sequences) -> Tensor:
+        """Separation of right from wrong answers, averaged over all groups, and the constraint."""
         rows, here = sequences.rows, contrasted(sequences.rows)
         length = rows.length.clamp(min=1).to(sequences.logp)
         score = sequences.logp / length if options.score == "log_likelihood" else sequences.ratio

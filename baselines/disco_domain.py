@@ -33,6 +33,7 @@ class Options(Strict):
 @method("disco_domain", Options)
 def disco_domain(options: Options) -> Algorithm:
     def reward(rows: Rows) -> Tensor:
+        """1 if correct, more for rare domains and for prompts that are seldom solved."""
         right = correctness(rows)
         return right * domain_weight(rows.domain_share, options.domain) * difficulty_weight(right, rows.group)
 

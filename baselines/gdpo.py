@@ -36,6 +36,7 @@ def gdpo(options: Options) -> Algorithm:
     weights = (options.correct, options.answered, options.brevity)
 
     def advantage(rows: Rows) -> Tensor:
+        """Each reward standardised in its group, added up, standardised over the step."""
         return decoupled_advantage(aspects(rows), rows.group, ~rows.anchor, weights)
 
     return Algorithm("GDPO", (Phase(replace(grpo.recipe(grpo.Options()), advantage=advantage)),))

@@ -32,6 +32,7 @@ class Options(Strict):
 @method("group_invariant", Options)
 def group_invariant(options: Options) -> Algorithm:
     def advantage(rows: Rows) -> Tensor:
+        """GRPO's, times what a reward is worth to the return less the variance over groups."""
         return Advantage(scale="std1")(rows) * invariance_factor(rows.reward, high(rows), options.beta)
 
     objective = grpo.recipe(grpo.Options(clip=options.clip)).objective

@@ -38,6 +38,7 @@ def group_robust(options: Options) -> Algorithm:
     beta = options.beta or {"dpo": 0.1, "ipo": 0.01}[options.loss]
 
     def loss(sequences: Sequences) -> Tensor:
+        """DPO or IPO by kind of problem, weighted by how badly each fares."""
         rows = sequences.rows
         pairs = ordered_pairs(rows.reward, rows.group, contrasted(rows))
         margin = margins(sequences, pairs, per_token=options.loss == "ipo")

@@ -43,6 +43,7 @@ class Options(Strict):
 @method("igrpo", Options)
 def igrpo(options: Options) -> Algorithm:
     def plan(sampler: Sampler, problems: Sequence[Problem]) -> list[Drawn]:
+        """Drafts, then answers to the question with the best draft."""
         rows = [sampler.rows(problem) for problem in problems]
         drafts = [max(1, min(count - 1, round(options.drafts * count))) for count in rows]
         first = [Asked(one, sampler.prompt(one), count) for one, count in zip(problems, drafts, strict=True)]

@@ -37,6 +37,7 @@ class Options(Strict):
 @method("mcts_dpo", Options)
 def mcts_dpo(options: Options) -> Algorithm:
     def loss(sequences: Sequences) -> Tensor:
+        """Conservative DPO over the best and the worst step at each place of the tree."""
         rows, pairs = sequences.rows, siblings(sequences.rows)
         noise = label_noise(*rows.visits[pairs]).to(sequences.logp)
         return balanced_mean(dpo(margins(sequences, pairs), options.beta, noise), rows.group[pairs[0]])

@@ -33,6 +33,7 @@ class Options(Strict):
 @method("mo_grpo", Options)
 def mo_grpo(options: Options) -> Algorithm:
     def reward(rows: Rows) -> Tensor:
+        """The weighted sum of a right answer, any answer at all, and brevity."""
         return weighted_sum(aspects(rows), (options.correct, options.answered, options.brevity))
 
     return Algorithm("MO-GRPO", (Phase(replace(grpo.recipe(grpo.Options()), reward=reward)),))

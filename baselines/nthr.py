@@ -34,6 +34,7 @@ class Options(Strict):
 @method("nthr", Options)
 def nthr(options: Options) -> Algorithm:
     def weight(seen: GroupPass) -> Tensor:
+        """Less than 1 at the tokens of wrong rows that right rows depend on."""
         correct = seen.rows.correct.to(seen.row.device)
         eta = abs(1 - 2 * float(correct.double().mean())) if options.eta is None else options.eta
         strength = influence(seen.token, seen.logps, seen.hidden, correct[seen.row])

@@ -29,6 +29,7 @@ class Options(Strict):
 @method("online_dpo", Options)
 def online_dpo(options: Options) -> Algorithm:
     def loss(sequences: Sequences) -> Tensor:
+        """DPO over every right and wrong row of a group."""
         rows = sequences.rows
         pairs = ordered_pairs(rows.reward, rows.group, contrasted(rows))
         losses = dpo(margins(sequences, pairs), options.beta, options.epsilon)

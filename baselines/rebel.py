@@ -30,6 +30,7 @@ class Options(Strict):
 @method("rebel", Options)
 def rebel(options: Options) -> Algorithm:
     def loss(sequences: Sequences) -> Tensor:
+        """The regression over every two rows of a group that has right and wrong ones."""
         rows = sequences.rows
         one, other = pairs = every_pair(rows.group, contrasted(rows))
         moved = sequences.logp - sequences.old_logp

@@ -26,6 +26,7 @@ class Options(Strict):
 @method("rwr", Options)
 def rwr(options: Options) -> Algorithm:
     def weight(moment: Moment) -> Tensor:
+        """exp(R / β) over its mean in the group."""
         rows = moment.rows
         return likelihood_weight(rows.reward, rows.group, ~rows.anchor, options.beta)
 

@@ -40,6 +40,7 @@ class Options(Strict):
 @method("sgpo", Options)
 def sgpo(options: Options) -> Algorithm:
     def reward(rows: Rows) -> Tensor:
+        """1 if correct; in the groups that are graded a logistic curve of the share of right steps."""
         right = correctness(rows)
         hopeless = group_max(right, rows.group) == 0
         graded = ~rows.correct if options.scope == "wrong" else hopeless

@@ -33,6 +33,7 @@ class Options(Strict):
 @method("tw_grpo", Options)
 def tw_grpo(options: Options) -> Algorithm:
     def weight(seen: GroupPass) -> Tensor:
+        """More than 1 at the positions where the answers disagree."""
         return divergence_weights(seen.logps, seen.position, len(seen.rows.group), options.alpha)
 
     objective = (policy_gradient((options.clip, options.clip), rows="policy", aggregate="token"),)

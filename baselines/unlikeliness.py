@@ -35,6 +35,7 @@ class Options(Strict):
 @method("unlikeliness", Options)
 def unlikeliness(options: Options) -> Algorithm:
     def reward(rows: Rows) -> Tensor:
+        """1 if correct, less for the answers that the policy found likely."""
         right = correctness(rows)
         share = likelihood_rank(rows.sampled_logp, rows.group) / group_sum(right.new_ones(len(right)), rows.group)
         return right * (1 - options.beta * share)
