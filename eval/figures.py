@@ -177,7 +177,8 @@ def curves(source: Source) -> Figure:
         axis.set_title(title)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.margins(x=0.01)
-        axis.set_yscale("log" if key in LOGARITHMIC else "linear")
+        # a logarithmic axis without a positive value cannot be drawn
+        axis.set_yscale("log" if key in LOGARITHMIC and (metrics[key] > 0).any() else "linear")
         axis.set_xlabel("step" if number >= len(present) - 2 else "")
     for axis in axes[len(present) :]:
         axis.axis("off")

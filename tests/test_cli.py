@@ -53,7 +53,7 @@ def test_a_job_runs_from_its_words(base: Path, problems: Path, tmp_path: Path, m
         ({"train": {"group_size": 1}}, "train.group_size: Input should be greater than or equal to 2 (found 1)"),
         ({"train": {"temperature": 0}}, "train.temperature: Input should be greater than 0"),
         ({"train": {"updates": 3}}, "updates (3) must divide prompts (4)"),
-        ({"train": {"lr": 0.1}}, "unknown key 'train.lr'; known: checkpoint_every, "),
+        ({"train": {"zzz": 0.1}}, "unknown key 'train.zzz'; known: checkpoint_every, "),
         ({"method": "dagrop"}, "no method is named 'dagrop'; did you mean 'dagrpo'?"),
         ({"method": "dagrpo", "options": {"dleta": 3}}, "unknown key 'dleta'; did you mean 'delta'?"),
         ({"options": {"probability": 2.0}}, "probability: Input should be less than 1 (found 2.0)"),

@@ -15,8 +15,10 @@ from dagrpo.scaffold import new_baseline
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "adding-a-baseline.md").read_text()
-COPIED = ("baselines", "dagrpo", "docs", "eval", "config", "workflows", "profiles", "tests", "Snakefile", "Makefile",
-          "pyproject.toml", "constraints.txt", "README.md")  # fmt: skip
+COPIED = (
+    *("baselines", "benchmarks", "config", "dagrpo", "docs", "eval", "profiles", "tests", "workflows"),
+    *("Makefile", "README.md", "Snakefile", "constraints.txt", "pyproject.toml"),
+)
 
 
 def blocks(language: str) -> list[str]:

@@ -89,10 +89,8 @@ def test_killed_within_its_steps_a_run_ends_with_the_same_bytes(
 def test_memory_matters(made: tuple[Path, Path], tmp_path: Path, job: TrainSpec, monkeypatch: Any) -> None:
     """A run that forgets what it remembered ends otherwise, so the test above would see it."""
     train(job, 0, *made, tmp_path / "whole" / "out", tmp_path / "whole" / "state")
-    forgetful = checkpoints.load
-    monkeypatch.setattr(
-        checkpoints, "load", lambda folder: (forgetful(folder)[0], forgetful(folder)[1] | {"memory": {}})
-    )
+    whole = checkpoints.data_of
+    monkeypatch.setattr(checkpoints, "data_of", lambda folder: whole(folder) | {"memory": {}})
     while killed(job, made, tmp_path / "parts", calls=5):
         pass
     assert digests(tmp_path / "parts") != digests(tmp_path / "whole")

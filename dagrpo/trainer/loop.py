@@ -291,7 +291,7 @@ class Run:
 
     def seal(self) -> None:
         """Write the state as a checkpoint, unless that very step is sealed already."""
-        if self._sealed == self.state.step or self.state.step == 0:
+        if self._sealed == self.state.step:
             return
         files = {
             "metrics.jsonl": "".join(self.state.metrics).encode(),
