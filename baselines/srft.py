@@ -66,5 +66,6 @@ def _signed(rows: Rows) -> Tensor:
 
 def _entropy(moment: Moment) -> Tensor:
     """The mean entropy of the tokens that the policy drew (nats); 0 where it drew none."""
-    own = torch.where(moment.rows.anchor, 0, moment.rows.length)
-    return (own * moment.rows.entropy.nan_to_num(0.0)).sum() / own.sum().clamp(min=1)
+    drawn = ~moment.rows.anchor & (moment.rows.length > 0)
+    length = moment.rows.length[drawn]
+    return (length * moment.rows.entropy[drawn]).sum() / length.sum().clamp(min=1)

@@ -5,7 +5,7 @@
 The rows are noise of full length, one right and one wrong in each group, and go through the trainer's own collecting
 and learning. Printed and written: what was cut, seconds, and the highest memory over what the program held before there
 was a model, beside what `dagrpo plan` says. The defaults are the 7B's vocabulary and widths with as few layers as fit
-into 16 GiB; `--layers 28 --untied --dtype float32` on a large GPU is the whole.
+into 24 GiB; `--layers 28 --untied` on a large GPU is the whole.
 """
 
 import argparse
@@ -43,7 +43,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The model and the rows. The full one has 28 layers, an output layer of its own, and is held in fp32."""
+    """The model and the rows. The full one has 28 layers and an output layer of its own."""
 
     vocabulary: int = 152064
     width: int = 3584
@@ -52,7 +52,7 @@ class Cut:
     kv_heads: int = 4
     feedforward: int = 18944
     untied: bool = False
-    dtype: str = "bfloat16"
+    dtype: str = "float32"
     prompt: int = 64
     response: int = 8192
     short: int = 64

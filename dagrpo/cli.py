@@ -4,7 +4,7 @@ import errno
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -160,19 +160,15 @@ def conflict(
 def plan(
     configfile: Annotated[Path, typer.Option("--configfile", help="A whole experiment (YAML).")],
     gpu: Annotated[str, typer.Option(help="Which kind: a100-40, a100, h100, h200, l40s, rtx4090.")] = "h100",
-    gpus: Annotated[int, typer.Option(min=1, help="How many hold one run, its state shared out among them.")] = 1,
-    compute: Annotated[Literal["fp32", "bf16"], typer.Option(help="What activations are held in.")] = "fp32",
-    recompute: Annotated[bool, typer.Option("--recompute", help="Compute activations again when needed.")] = False,
     response_tokens: Annotated[int | None, typer.Option(min=1, help="Mean length of a response.")] = None,
     measured: Annotated[Path | None, typer.Option(help="File of benchmarks.gpu_check, for its rates.")] = None,
 ) -> None:
     """Say what an experiment takes before it is started: memory of a GPU, hours of each arm; refuse what cannot fit."""
     from dagrpo import config
-    from dagrpo.plan.memory import Setup
     from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
 
     experiment = config.load(config.Experiment, configfile)
-    asked = Asked(gpu, Setup(gpus, {"fp32": 4, "bf16": 2}[compute], recompute), response_tokens, measured)
+    asked = Asked(gpu, response_tokens, measured)
     print(show_plan(experiment, asked), flush=True)
     refuse_what_cannot_fit(experiment, asked)
 

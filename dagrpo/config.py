@@ -153,7 +153,10 @@ class VllmColocated(Strict):
 
     kind: Literal["vllm"] = "vllm"
     memory: float = Field(
-        0.4, gt=0, lt=1, description="Share of the memory: on a GPU weights and cache, on CPU the cache alone."
+        0.4,
+        gt=0,
+        lt=1,
+        description="Share of the memory: on a GPU weights and cache, beside a training; on CPU the cache alone.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of weights and arithmetic; auto: bfloat16 on a GPU, float32 on CPU."

@@ -1,6 +1,8 @@
-"""Train the jobs of a file on the processes that torchrun started: `torchrun ... tests/sharded_jobs.py jobs.json`."""
+"""Train jobs on two processes: ``train_sharded`` writes them to a file and has torchrun start this file with it."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,23 @@ from dagrpo.config import TrainSpec, parse
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.trainer.loop import train
 from dagrpo.world import World, open_world
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
+
+
+def torchrun(*words: str | Path) -> list[str]:
+    """The command that starts a program as two processes."""
+    module = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*module, *map(str, words)]
+
+
+def train_sharded(jobs: list[dict[str, Any]], file: Path) -> None:
+    """Train jobs, each the arguments of :func:`run`, one after the other in one start of torchrun."""
+    file.write_text(json.dumps(jobs))
+    command = torchrun(Path(__file__), file)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def run(job: dict[str, Any], world: World) -> None:

@@ -94,6 +94,11 @@ def test_the_entropy_of_srft_is_that_of_the_tokens_drawn() -> None:
     assert value.item() == approx(0.5 * 0.666667)
 
 
+def test_srft_without_entropies_is_refused() -> None:
+    with pytest.raises(UserError, match=r"objective\[0\].coefficient.*engine.kind: torch"):
+        fixture_loss(term(recipe("srft"), 0), [0.5, float("nan"), 0.5, 0.5])
+
+
 def test_chord() -> None:
     demonstration = torch.tensor(DEMONSTRATION, dtype=torch.float64, requires_grad=True)
     losses = undecided_likelihood(demonstration)

@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from dagrpo.config import Experiment, HubBase, MiniBase, load
+from dagrpo.config import Experiment, HubBase, Lora, MiniBase, VllmColocated, VllmServer, load, parse
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import DEVICES, find_device
-from dagrpo.plan.memory import Setup, load_of, rollout, state, update
+from dagrpo.plan.memory import Setup, load_of, rollout, side_by_side, state, update
 from dagrpo.plan.shapes import shape_of
 from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
 from dagrpo.policy.pretrain import build_model
@@ -19,6 +22,7 @@ from dagrpo.problems.mini.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"
+H100 = DEVICES["h100"]
 SEVEN = shape_of(HubBase(model="Qwen/Qwen2.5-Math-7B"))
 
 
@@ -82,40 +86,78 @@ def test_sharing_recomputing_and_half_precision_save_what_they_should() -> None:
     assert again["optimiser"] == kept["optimiser"]
     half = update(SEVEN, Setup(compute_bytes=2), load)
     assert half["activations"] == kept["activations"] / 2
-    assert rollout(SEVEN, Setup(compute_bytes=2), load)["cache"] == 8 * 9216 * 57_344  # 2 x 28 layers x 512 x 2 bytes
+    cache = 8 * 9216 * 57_344  # rows, tokens, 2 x 28 layers x 512 x 2 bytes
+    assert rollout(SEVEN, Setup(compute_bytes=2), load, H100)["cache"] == cache
+
+
+def test_adapters_alone_have_gradients_and_moments() -> None:
+    lora = Setup(lora=Lora(rank=16, targets=("q_proj", "down_proj")))
+    numbers = 28 * 16 * ((3584 + 3584) + (18944 + 3584))
+    assert state(SEVEN, lora) == {"weights": 4 * (SEVEN.parameters + numbers), "optimiser": 8 * numbers}
+    load = load_of(1024, 8192, 9216, rows=8)
+    assert update(SEVEN, lora, load)["gradients"] == 4 * numbers
+    assert update(SEVEN, lora, load)["logits"] < update(SEVEN, Setup(), load)["logits"]
+
+
+def test_vllm_has_its_share_and_decodes_as_many_rows_as_fit_into_it() -> None:
+    setup = Setup(8, 2, True, engine=VllmColocated(memory=0.4))
+    load = load_of(1024, 8192, 9216, rows=256)
+    held = rollout(SEVEN, setup, load, H100)
+    assert held["vLLM"] == 32e9 and held["weights"] == state(SEVEN, setup)["weights"] + 2 * SEVEN.parameters
+    room = 32e9 - 2 * SEVEN.parameters
+    assert side_by_side(SEVEN, setup, load, 3072, H100) == pytest.approx(room / (57_344 * 3072))
+    assert side_by_side(SEVEN, setup, load, 100, H100) == 256
+    elsewhere = replace(setup, engine=VllmServer(url="http://127.0.0.1:8000"))
+    assert "vLLM" not in rollout(SEVEN, elsewhere, load, H100)
+
+
+def changed(train: dict[str, Any] | None = None, **keys: Any) -> Experiment:
+    """The 7B experiment with other settings."""
+    told = yaml.safe_load((CONFIG / "qwen2.5-math-7b.yaml").read_text())
+    return parse(Experiment, {**told, **keys, "train": told["train"] | (train or {})}, "7b")
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("gpu", "experiment", "sentence"),
     [
-        (Asked("h100", Setup()), r"optimiser alone take 113\.5 GiB .* --gpus 4"),
-        (Asked("h100", Setup(8, 2)), "an update takes .* --recompute"),
-        (Asked("l40s", Setup(8, 2, True)), r"lower train\.rollout_rows to \d+"),
-        (Asked("rtx4090", Setup(64, 2, True)), "lower train|more GPUs"),
-        (Asked("h10", Setup()), "'h10' is not in the table; did you mean 'h100'"),
+        ("h100", changed({"precision": "fp32"}, processes=1), r"alone take 113\.5 GiB .* processes: 4"),
+        ("h100", changed({"recompute": False}), "an update takes .* train.recompute: true"),
+        ("rtx4090", changed({"precision": "fp32"}, processes=16), "an update takes .* train.precision: bf16"),
+        ("h100", changed(engine={"kind": "vllm", "memory": 0.8}), r"sampling takes .* lower engine\.memory to 0\.\d+"),
+        ("h100", changed(engine={"kind": "vllm", "memory": 0.15}), r"no room .* raise engine\.memory to 0\.20"),
+        ("l40s", changed(engine={"kind": "torch"}), r"lower train\.rollout_rows to \d+"),
+        ("rtx4090", changed(processes=64), "raise processes|lower train"),
+        ("h10", changed(), "'h10' is not in the table; did you mean 'h100'"),
     ],
 )
-def test_what_cannot_fit_is_refused_by_its_knob(asked: Asked, sentence: str) -> None:
+def test_what_cannot_fit_is_refused_by_its_knob(gpu: str, experiment: Experiment, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        refuse_what_cannot_fit(load(Experiment, CONFIG / "qwen2.5-math-7b.yaml"), asked)
+        refuse_what_cannot_fit(experiment, Asked(gpu))
 
 
-def test_following_the_advice_makes_it_fit() -> None:
-    experiment = load(Experiment, CONFIG / "qwen2.5-math-7b.yaml")
-    refuse_what_cannot_fit(experiment, Asked("h100", Setup(8, 2, True)))
-    rows = experiment.train.model_copy(update={"rollout_rows": 10_000})
-    with pytest.raises(UserError, match=r"lower train\.rollout_rows to \d+") as refused:
-        refuse_what_cannot_fit(experiment.model_copy(update={"train": rows}), Asked("h100", Setup(8, 2, True)))
-    fewer = experiment.train.model_copy(update={"rollout_rows": int(str(refused.value).split()[-1])})
-    refuse_what_cannot_fit(experiment.model_copy(update={"train": fewer}), Asked("h100", Setup(8, 2, True)))
+@pytest.mark.parametrize(
+    ("wrong", "knob", "right"),
+    [
+        ({"engine": {"kind": "torch"}, "train": {"rollout_rows": 10_000}}, r"train\.rollout_rows to (\S+)$", "rows"),
+        ({"engine": {"kind": "vllm", "memory": 0.8}}, r"lower engine\.memory to (\S+)$", "memory"),
+        ({"engine": {"kind": "vllm", "memory": 0.1}}, r"raise engine\.memory to (\S+)$", "memory"),
+    ],
+)
+def test_following_the_advice_makes_it_fit(wrong: dict[str, Any], knob: str, right: str) -> None:
+    with pytest.raises(UserError, match=knob) as refused:
+        refuse_what_cannot_fit(changed(**wrong), Asked("h100"))
+    advice = float(str(refused.value).split()[-1])
+    wrong = wrong | ({"train": {"rollout_rows": int(advice)}} if right == "rows" else {})
+    wrong["engine"] |= {"memory": advice} if right == "memory" else {}
+    refuse_what_cannot_fit(changed(**wrong), Asked("h100"))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.stem)
-def test_each_experiment_has_a_plan(path: Path) -> None:
+def test_each_experiment_fits_where_it_says_and_has_a_plan(path: Path) -> None:
     experiment = load(Experiment, path)
-    shown = show_plan(experiment, Asked("h200", Setup(8, 2, True)))
+    shown = show_plan(experiment, Asked("h100"))
     assert all(arm in shown for arm in experiment.arms) and "GPU-hours" in shown
-    refuse_what_cannot_fit(experiment, Asked("h200", Setup(8, 2, True)))
+    refuse_what_cannot_fit(experiment, Asked("h100"))
 
 
 def test_measured_rates_take_the_place_of_the_table(tmp_path: Path) -> None:

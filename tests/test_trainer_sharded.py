@@ -5,7 +5,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,10 +22,10 @@ from dagrpo.errors import Interrupted
 from dagrpo.trainer.loop import train
 from dagrpo.world import open_world
 from tests.miniature import spec
+from tests.sharded_jobs import ENVIRONMENT, torchrun, train_sharded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parent.parent
 PEFT = find_spec("peft") is not None
 SMALL: dict[str, Any] = {
     "steps": 3,
@@ -82,14 +81,6 @@ class Launch:
         }
 
 
-def torchrun(*words: str | Path) -> list[str]:
-    module = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [*module, *map(str, words)]
-
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
-
-
 def children(process: int) -> list[int]:
     """The processes that one has started, by what each says of its parent: `pid (name) state parent ...`."""
     said = {int(path.parent.name): path.read_text() for path in Path("/proc").glob("[0-9]*/stat")}
@@ -109,10 +100,7 @@ def launch(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     jobs = [launch.job(job, name) for name, job in VARIANTS.items()]
     jobs += [launch.job(RESUMED, "begun_alone"), launch.job(RESUMED, "begun_by_two", stop_at=2)]
     jobs += [launch.job(REFUSED, "refused"), launch.job(BF16, "bf16")]
-    (launch.folder / "jobs.json").write_text(json.dumps(jobs))
-    command = torchrun(ROOT / "tests" / "sharded_jobs.py", launch.folder / "jobs.json")
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    train_sharded(jobs, launch.folder / "jobs.json")
     return launch
 
 

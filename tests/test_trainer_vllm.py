@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from dagrpo.config import EvaluationSpec, PromptSpec, Verifier, VllmColocated
-from dagrpo.errors import Interrupted
+from dagrpo.errors import Interrupted, UserError
 from dagrpo.trainer.loop import train
+from dagrpo.world import open_world
 from eval.sampling import evaluate, meta_path
 from tests.miniature import guessing_base, spec
+from tests.sharded_jobs import train_sharded
 from tests.vllm_policies import needs_vllm
 
 pytestmark = [pytest.mark.vllm, needs_vllm]
@@ -51,6 +53,47 @@ def test_a_stopped_run_goes_on_with_its_own_weights(made: tuple[Path, Path], tmp
     assert not (steps / "step-00000002").exists()
     train(job, 0, *made, tmp_path / "parts", steps)
     assert metrics_of(tmp_path / "parts") == metrics_of(tmp_path / "whole")
+
+
+def test_a_method_that_reads_entropies_is_refused(made: tuple[Path, Path], tmp_path: Path) -> None:
+    job = spec("srft", steps=1).model_copy(update={"engine": ENGINE})
+    with pytest.raises(UserError, match="vLLM does not tell"):
+        train(job, 0, *made, tmp_path / "out", tmp_path / "state")
+
+
+def test_one_process_alone_computes_in_bf16(made: tuple[Path, Path], tmp_path: Path) -> None:
+    job = spec("grpo", steps=2, precision="bf16").model_copy(update={"engine": ENGINE})
+    with open_world(sharded=True) as world:
+        train(job, 0, *made, tmp_path / "out", tmp_path / "state", world=world)
+    assert all(row["grad_norm"] > 0 and row["logp_gap"] < 0.1 for row in metrics_of(tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_each_of_two_processes_samples_from_a_vllm_of_its_own(
+    made: tuple[Path, Path], tmp_path: Path, precision: str
+) -> None:
+    """Twice in one start, so that the second run meets what the first left of vLLM's world."""
+    base, problems = made
+    engine = ENGINE.model_copy(update={"dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision]})
+    job = spec("dagrpo", steps=2, precision=precision).model_copy(update={"engine": engine})
+    places = {"base": str(base), "problems": str(problems), "stop_at": None, "said": str(tmp_path)}
+    jobs = [
+        {**places, "spec": job.model_dump(mode="json"), "out": str(tmp_path / name), "state": str(tmp_path / "state")}
+        for name in ("one", "two")
+    ]
+    train_sharded(jobs, tmp_path / "jobs.json")
+    assert not list(tmp_path.glob("one.*")), "refused"
+    assert metrics_of(tmp_path / "one") == metrics_of(tmp_path / "two")
+    assert json.loads((tmp_path / "one" / "run.json").read_text())["processes"] == 2
+    rows = metrics_of(tmp_path / "one")
+    assert all(row["grad_norm"] > 0 for row in rows)
+    if precision == "fp32":
+        assert all(row["logp_gap"] < 1e-4 for row in rows)
+        train(job, 0, base, problems, tmp_path / "alone", tmp_path / "state")
+        for mine, theirs in zip(metrics_of(tmp_path / "alone"), rows, strict=True):
+            assert mine.pop("phase") == theirs.pop("phase")
+            assert theirs == pytest.approx(mine, rel=1e-5, abs=1e-5)
 
 
 def test_a_checkpoint_is_evaluated(made: tuple[Path, Path], evaluation_problems: Path, tmp_path: Path) -> None:

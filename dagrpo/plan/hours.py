@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from dagrpo.algorithm import Algorithm, Recipe
 from dagrpo.config import Train
 from dagrpo.plan.devices import Device
-from dagrpo.plan.memory import FP32, Load, Setup, kv_bytes
+from dagrpo.plan.memory import FP32, Load, Setup, kv_bytes, side_by_side, vllm_bytes
 from dagrpo.plan.shapes import Shape
 
-FORWARD, FORWARD_AND_BACKWARD = 2, 6
-"""Operations a parameter and token (Kaplan et al., arXiv 2001.08361)."""
+FORWARD = 2
+"""Operations a parameter and token; a backward pass takes as many for the activations, and as many for the weights
+(Kaplan et al., arXiv 2001.08361)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,11 @@ def arm_seconds(
         sampled, demonstrated = rows_of(phase.recipe, train)
         if phase.recipe.samples:
             tokens = sampled * lengths.response
-            rollout_seconds += steps * decoding(tokens, train.prompts * lengths.prompt, shape, setup, load, device)
+            prompts = train.prompts * lengths.prompt
+            rollout_seconds += steps * decoding(tokens, prompts, lengths, shape, setup, load, device)
         trained = sampled * lengths.response + demonstrated * lengths.demonstration
         trained += (train.prompts if phase.recipe.samples else demonstrated) * lengths.prompt
-        passes = FORWARD_AND_BACKWARD + (FORWARD if setup.recompute else 0)
-        passes *= phase.recipe.epochs
+        passes = FORWARD * (2 + (setup.lora is None) + setup.recompute) * phase.recipe.epochs
         frozen = (train.updates * phase.recipe.epochs > 1) + phase.recipe.needs_reference
         mean = lengths.prompt + max(lengths.response, lengths.demonstration if demonstrated else 0)
         operations = (passes + FORWARD * frozen) * trained * (multiplied(shape) + attention(shape, mean))
@@ -81,11 +82,17 @@ def rate(setup: Setup, device: Device) -> float:
     return device.mfu * (device.fp32 if setup.compute_bytes == FP32 else device.bf16)
 
 
-def decoding(tokens: int, prompt_tokens: int, shape: Shape, setup: Setup, load: Load, device: Device) -> float:
-    """Seconds in which ``tokens`` are sampled on all GPUs, ``load.rows`` side by side on each: a step of decoding reads
-    the weights and half of every full row's cache, and multiplies; whichever takes longer, and the prompts beside."""
-    steps = tokens / setup.gpus / load.rows
-    read = multiplied(shape) * setup.compute_bytes + load.rows * kv_bytes(shape, setup) * load.length / 2
-    multiply = FORWARD * load.rows * multiplied(shape)
+def decoding(
+    tokens: int, prompt_tokens: int, lengths: Lengths, shape: Shape, setup: Setup, load: Load, device: Device
+) -> float:
+    """Seconds in which ``tokens`` are sampled on all GPUs, as many rows side by side on each as there is room for: a
+    step of decoding reads the weights and half of every row's cache, and multiplies; whichever takes longer, and the
+    prompts beside."""
+    length = lengths.prompt + lengths.response
+    rows = side_by_side(shape, setup, load, length, device)
+    bytes_ = vllm_bytes(setup.engine) if setup.engine.kind == "vllm" else setup.compute_bytes
+    read = multiplied(shape) * bytes_ + rows * kv_bytes(shape, bytes_) * length / 2
+    multiply = FORWARD * rows * multiplied(shape)
     step = max(read / (device.mbu * device.bandwidth), multiply / rate(setup, device))
+    steps = tokens / setup.gpus / rows
     return steps * step + FORWARD * prompt_tokens * multiplied(shape) / (rate(setup, device) * setup.gpus)

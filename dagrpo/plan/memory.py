@@ -5,13 +5,15 @@ keeps, which copies an expression makes. No factor is fitted to a measurement; `
 sum against a real step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dagrpo.config import EngineOptions, Experiment, Lora, TorchEmbedded, Train, VllmColocated
+from dagrpo.plan.devices import Device
 from dagrpo.plan.shapes import Shape
-from dagrpo.policy.logprobs import CHUNK_ELEMENTS
+from dagrpo.policy.logprobs import chunk_rows
 from dagrpo.policy.packing import SHORT_LINE
 
-FP32 = 4
+FP32, BF16 = 4, 2
 LOGITS_COPIES = 5
 """Logits in fp32 held at once in the backward pass: themselves, the gradient of the chosen ones, and three of logsumexp
 (difference, exponential, product)."""
@@ -23,15 +25,24 @@ SAMPLING_COPIES = 4
 class Setup:
     """How the model is held. With several GPUs weights, gradients and optimiser are shared out among them; in any case
     they are fp32, and ``compute_bytes`` a number is what activations are held in. ``recompute`` keeps only what enters
-    a layer and computes the layer again in the backward pass."""
+    a layer and computes the layer again in the backward pass. With ``lora`` only adapters have gradients and moments.
+    """
 
     gpus: int = 1
     compute_bytes: int = FP32
     recompute: bool = False
+    lora: Lora | None = None
+    engine: EngineOptions = field(default_factory=TorchEmbedded)
 
     @property
     def gathers(self) -> bool:
         return self.gpus > 1 or self.compute_bytes != FP32
+
+
+def setup_of(experiment: Experiment, train: Train) -> Setup:
+    """How an experiment holds the model of an arm with these settings."""
+    bytes_ = {"fp32": FP32, "bf16": BF16}[train.precision]
+    return Setup(experiment.processes, bytes_, train.recompute, train.lora, experiment.engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +63,21 @@ def load_of(prompt: int, response: int, micro_tokens: int, rows: int) -> Load:
     return Load(line, max(micro_tokens, longest), rows, prompt + response)
 
 
+def trained(shape: Shape, setup: Setup) -> int:
+    """Numbers that have a gradient: all of them, or those of the adapters."""
+    if setup.lora is None:
+        return shape.parameters
+    ends = shape.projections
+    per_layer = sum(sum(ends[name]) for name in setup.lora.targets if name in ends)
+    return shape.layers * setup.lora.rank * per_layer
+
+
 def state(shape: Shape, setup: Setup) -> dict[str, float]:
-    """What is always there: weights, gradients (from the first update on), both moments of AdamW."""
-    share = shape.parameters * FP32 / setup.gpus
+    """What is always there: weights, and both moments of AdamW from the first update on."""
+    weights = (shape.parameters + (trained(shape, setup) if setup.lora else 0)) * FP32 / setup.gpus
     # The layer at hand and the next one are put together from their shares, in the type of the computation.
     gathered = 2 * max(shape.layer_parameters, shape.embedding) * setup.compute_bytes if setup.gathers else 0
-    return {"weights": share + gathered, "gradients": share, "optimiser": 2 * share}
+    return {"weights": weights + gathered, "optimiser": 2 * trained(shape, setup) * FP32 / setup.gpus}
 
 
 def layer_activations(shape: Shape) -> int:
@@ -68,7 +88,8 @@ def layer_activations(shape: Shape) -> int:
 
 
 def update(shape: Shape, setup: Setup, load: Load) -> dict[str, float]:
-    """What is held at the worst moment of an update: all activations, while the first logits go backward."""
+    """What is held at the worst moment of an update: all activations, while the first logits go backward. Those that
+    adapters add are left out: they are as narrow as their rank."""
     bytes_ = setup.compute_bytes
     kept = layer_activations(shape) * bytes_
     if setup.recompute:
@@ -78,22 +99,50 @@ def update(shape: Shape, setup: Setup, load: Load) -> dict[str, float]:
     last_norm = 3 * load.micro * shape.width * bytes_
     # One for all layers; while it is made, as many numbers again as bytes that say who sees whom.
     mask = load.micro * load.line * (bytes_ + 1)
-    chunk = min(load.micro, max(1, CHUNK_ELEMENTS // shape.vocabulary)) * shape.vocabulary * FP32
-    # Of several chunks each gives a gradient of the output layer, which is added to the sum of those before it.
-    sum_of_chunks = shape.embedding * FP32 if chunk < load.micro * shape.vocabulary * FP32 else 0.0
-    logits = max(LOGITS_COPIES * chunk, chunk + shape.embedding * FP32) + sum_of_chunks
-    return {**state(shape, setup), "activations": layers + last_norm, "mask": mask, "logits": logits}
+    rows = min(load.micro, chunk_rows(shape.vocabulary, shape.width))
+    chunk = rows * shape.vocabulary * FP32
+    # Each chunk gives a gradient of the output layer, which is added to the sum of those before it.
+    part = shape.embedding * FP32 if setup.lora is None else 0.0
+    logits = max(LOGITS_COPIES * chunk, chunk + part) + (part if rows < load.micro else 0.0)
+    held = {**state(shape, setup), "gradients": trained(shape, setup) * FP32 / setup.gpus}
+    return {**held, "activations": layers + last_norm, "mask": mask, "logits": logits}
 
 
-def rollout(shape: Shape, setup: Setup, load: Load) -> dict[str, float]:
-    """What is held while rows are sampled: the state of the training beside the cache. Several GPUs share the rows."""
-    sampling = FP32 * SAMPLING_COPIES * load.rows * shape.vocabulary
-    cache = load.rows * kv_bytes(shape, setup) * load.length
-    whole = shape.parameters * setup.compute_bytes if setup.gathers else 0
+def rollout(shape: Shape, setup: Setup, load: Load, device: Device) -> dict[str, float]:
+    """What is held while rows are sampled: the state of the training, a whole copy of the weights where that is shared
+    out, and what samples. Several GPUs share the rows."""
     held = state(shape, setup)
-    return {**held, "weights": held["weights"] + whole, "logits": sampling, "cache": cache}
+    held["weights"] += shape.parameters * setup.compute_bytes if setup.gathers else 0
+    match setup.engine.kind:
+        case "torch":
+            logits = FP32 * SAMPLING_COPIES * load.rows * shape.vocabulary
+            return {**held, "logits": logits, "cache": load.rows * kv_bytes(shape, setup.compute_bytes) * load.length}
+        case "vllm":
+            return {**held, "vLLM": setup.engine.memory * device.memory}
+        case "vllm_server":
+            return held
 
 
-def kv_bytes(shape: Shape, setup: Setup) -> int:
+def vllm_bytes(options: VllmColocated) -> int:
+    """Bytes of a number in vLLM's weights and cache, on a GPU."""
+    return FP32 if options.dtype == "float32" else BF16
+
+
+def vllm_least(shape: Shape, options: VllmColocated, length: int) -> float:
+    """The least that vLLM must have: its weights, and the cache of one full row of ``length`` tokens."""
+    bytes_ = vllm_bytes(options)
+    return shape.parameters * bytes_ + kv_bytes(shape, bytes_) * length
+
+
+def side_by_side(shape: Shape, setup: Setup, load: Load, length: int, device: Device) -> float:
+    """Rows of ``length`` tokens that are decoded together: as many as asked for, or as vLLM's cache has room for."""
+    if setup.engine.kind != "vllm":
+        return load.rows
+    bytes_ = vllm_bytes(setup.engine)
+    cache = setup.engine.memory * device.memory - shape.parameters * bytes_
+    return max(1.0, min(load.rows, cache / (kv_bytes(shape, bytes_) * length)))
+
+
+def kv_bytes(shape: Shape, bytes_: int) -> int:
     """Bytes of keys and values, a token."""
-    return 2 * shape.layers * shape.kv_width * setup.compute_bytes
+    return 2 * shape.layers * shape.kv_width * bytes_

@@ -36,11 +36,24 @@ class Shape:
         return self.kv_heads * self.head_width
 
     @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """What the linear layers of a block take and give."""
+        width, heads, kv, inner = self.width, self.heads_width, self.kv_width, self.feedforward
+        return {
+            "q_proj": (width, heads),
+            "k_proj": (width, kv),
+            "v_proj": (width, kv),
+            "o_proj": (heads, width),
+            "gate_proj": (width, inner),
+            "up_proj": (width, inner),
+            "down_proj": (inner, width),
+        }
+
+    @property
     def layer_parameters(self) -> int:
-        """Of one layer: four projections of the attention, three of the feedforward, two norms, biases of Qwen2."""
-        attention = self.width * (2 * self.heads_width + 2 * self.kv_width)
+        """Of one layer: its projections, two norms, biases of Qwen2."""
         biases = self.heads_width + 2 * self.kv_width if self.bias else 0
-        return attention + biases + 3 * self.width * self.feedforward + 2 * self.width
+        return sum(taken * given for taken, given in self.projections.values()) + biases + 2 * self.width
 
     @property
     def embedding(self) -> int:

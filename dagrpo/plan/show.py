@@ -9,11 +9,11 @@ from typing import Any
 from tabulate import tabulate
 
 from dagrpo.algorithm import find_method
-from dagrpo.config import Base, Experiment, Train
+from dagrpo.config import Experiment, Train
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import GIB, Device, find_device
 from dagrpo.plan.hours import Lengths, arm_seconds
-from dagrpo.plan.memory import Load, Setup, load_of, rollout, state, update
+from dagrpo.plan.memory import FP32, Load, Setup, load_of, rollout, setup_of, state, trained, update, vllm_least
 from dagrpo.plan.shapes import Shape, shape_of
 
 PROMPT_TOKENS = 1024
@@ -29,7 +29,6 @@ class Asked:
     """What the plan is made for; ``None``: by the shares above."""
 
     gpu: str
-    setup: Setup
     response_tokens: int | None = None
     measured: Path | None = None
 
@@ -41,7 +40,7 @@ def show_plan(experiment: Experiment, asked: Asked) -> str:
     for name, base in experiment.bases.items():
         shape = shape_of(base)
         parts.append(f"{name}: {shape.parameters / 1e9:.2f} billion parameters")
-        parts.append(_memory_table(shape, experiment, asked.setup, device))
+        parts.append(_memory_table(shape, experiment, device))
         parts.append(_hours_table(shape, experiment, asked, device))
     return "\n\n".join(parts)
 
@@ -59,23 +58,25 @@ def _lengths(train: Train, asked: Asked) -> Lengths:
 
 
 def _header(experiment: Experiment, asked: Asked, device: Device) -> str:
-    setup, lengths = asked.setup, _lengths(experiment.train, asked)
-    held = "shared out among them" if setup.gpus > 1 else "on it"
+    train, lengths = experiment.train, _lengths(experiment.train, asked)
+    setup = setup_of(experiment, train)
+    held = f"shared out among {setup.gpus} GPUs" if setup.gpus > 1 else "on one GPU"
+    learns = f"adapters of rank {train.lora.rank} learn" if train.lora else "all weights learn"
     kept = "computed again in the backward pass" if setup.recompute else "kept"
     return (
         f"{experiment.name} on {setup.gpus} x {device.name} ({device.source}): {device.usable:.0%} of the memory, "
         f"{device.mfu:.0%} of the rate and {device.mbu:.0%} of the bandwidth can be used.\n"
-        f"Weights, gradients and optimiser in fp32 {held}; {8 * setup.compute_bytes} bits to compute in; activations "
-        f"{kept}.\n"
+        f"A run in fp32 {held} (processes: {setup.gpus}); {learns}; computed in {train.precision} (train.precision); "
+        f"activations {kept} (train.recompute); sampled by {setup.engine.kind} (engine.kind).\n"
         f"Lengths (tokens): prompts of {lengths.prompt}, responses of {lengths.response} on average and "
-        f"{experiment.train.max_new_tokens} at most, demonstrations of {lengths.demonstration}.\n"
-        "Not counted: judge, verifier, communication, sealing, evaluation."
+        f"{train.max_new_tokens} at most, demonstrations of {lengths.demonstration}.\n"
+        "Not counted: judge, verifier, communication, sealing, evaluation, a vLLM server's own GPUs."
     )
 
 
-def _memory_table(shape: Shape, experiment: Experiment, setup: Setup, device: Device) -> str:
-    load = _load(experiment.train)
-    moments = {"update": update(shape, setup, load), "rollout": rollout(shape, setup, load)}
+def _memory_table(shape: Shape, experiment: Experiment, device: Device) -> str:
+    setup, load = setup_of(experiment, experiment.train), _load(experiment.train)
+    moments = {"update": update(shape, setup, load), "rollout": rollout(shape, setup, load, device)}
     names = list(dict.fromkeys(name for parts in moments.values() for name in parts))
     rows = [[name, *(parts.get(name, 0) / GIB for parts in moments.values())] for name in names]
     rows.append(["all", *(sum(parts.values()) / GIB for parts in moments.values())])
@@ -88,10 +89,11 @@ def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Dev
     gpu_hours = 0.0
     for name, arm in experiment.arms.items():
         train = experiment.train_of(name)
+        setup = setup_of(experiment, train)
         algorithm = find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")
-        took = arm_seconds(algorithm, train, shape, asked.setup, _load(train), _lengths(train, asked), device)
+        took = arm_seconds(algorithm, train, shape, setup, _load(train), _lengths(train, asked), device)
         seeds = len(experiment.seeds_of(name))
-        hours = (took.rollout / 3600, took.update / 3600, took.hours, took.hours * asked.setup.gpus * seeds)
+        hours = (took.rollout / 3600, took.update / 3600, took.hours, took.hours * setup.gpus * seeds)
         rows.append([name, *hours])
         gpu_hours += hours[-1]
     rows.append(["all", "", "", "", gpu_hours])
@@ -102,60 +104,80 @@ def refuse_what_cannot_fit(experiment: Experiment, asked: Asked) -> None:
     """Raise :class:`UserError` for the first arm that does not fit; it names the setting to change, and to what."""
     device = find_device(asked.gpu, asked.measured)
     for name, base in experiment.bases.items():
-        _refuse(name, base, experiment, asked.setup, device)
+        shape = shape_of(base)
+        for arm in experiment.arms:
+            train = experiment.train_of(arm)
+            try:
+                _refuse(shape, setup_of(experiment, train), _load(train), device)
+            except UserError as error:
+                raise UserError(f"bases.{name}, arms.{arm}: {error}") from None
 
 
-def _refuse(name: str, base: Base, experiment: Experiment, setup: Setup, device: Device) -> None:
-    shape, there = shape_of(base), device.memory * device.usable
-    trains: Mapping[str, Train] = {arm: experiment.train_of(arm) for arm in experiment.arms}
-    for arm, train in trains.items():
-        load = _load(train)
-        where = f"bases.{name}, arms.{arm}"
-        needed = sum(state(shape, setup).values())
-        if needed > there:
-            raise UserError(
-                f"{where}: weights, gradients and optimiser alone take {needed / GIB:.1f} GiB of a GPU and "
-                f"{there / GIB:.1f} can be used; {_more_gpus(shape, setup, there)}"
-            )
-        if (needed := sum(update(shape, setup, load).values())) > there:
-            raise UserError(
-                f"{where}: an update takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; "
-                f"{_smaller_update(shape, setup, load, there)}"
-            )
-        if (needed := sum(rollout(shape, setup, load).values())) > there:
-            raise UserError(
-                f"{where}: sampling takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; "
-                f"{_fewer_rows(shape, setup, load, there)}"
-            )
+def _refuse(shape: Shape, setup: Setup, load: Load, device: Device) -> None:
+    there = device.memory * device.usable
+    needed = _all(state(shape, setup)) + trained(shape, setup) * FP32 / setup.gpus
+    if needed > there:
+        raise UserError(
+            f"weights, gradients and optimiser alone take {needed / GIB:.1f} GiB of a GPU and "
+            f"{there / GIB:.1f} can be used; {_more_gpus(shape, setup, there)}"
+        )
+    if (needed := _all(update(shape, setup, load))) > there:
+        raise UserError(
+            f"an update takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; "
+            f"{_smaller_update(shape, setup, load, there)}"
+        )
+    if (needed := _all(rollout(shape, setup, load, device))) > there:
+        raise UserError(
+            f"sampling takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; "
+            f"{_less_sampling(shape, setup, load, device)}"
+        )
+    if setup.engine.kind == "vllm":
+        least = vllm_least(shape, setup.engine, load.length) / device.memory
+        if setup.engine.memory < least:
+            raise UserError(f"vLLM has no room for its weights and one full row; {_knob_of_vllm(least, up=True)}")
+
+
+def _all(parts: Mapping[str, float]) -> float:
+    return sum(parts.values())
 
 
 def _more_gpus(shape: Shape, setup: Setup, there: float) -> str:
     for gpus in range(setup.gpus + 1, 1025):
-        if sum(state(shape, replace(setup, gpus=gpus)).values()) < there / 2:
-            return f"share them out: --gpus {gpus}, or a GPU with more memory"
+        shared = replace(setup, gpus=gpus)
+        if _all(state(shape, shared)) + trained(shape, shared) * FP32 / gpus < there / 2:
+            return f"share them out: processes: {gpus}, or take a GPU with more memory"
     return "take a smaller base, or a GPU with more memory"
 
 
 def _smaller_update(shape: Shape, setup: Setup, load: Load, there: float) -> str:
     row = load.length - 1
     one_row = replace(load, micro=row, line=row)
-    if load.micro > row and sum(update(shape, setup, one_row).values()) <= there:
+    if load.micro > row and _all(update(shape, setup, one_row)) <= there:
         return f"lower train.micro_tokens to {row}, one row at a time"
     if not setup.recompute:
-        return "compute activations again in the backward pass: --recompute"
+        return "compute activations again in the backward pass: train.recompute: true"
+    if setup.compute_bytes == FP32:
+        return "compute in half as many bits: train.precision: bf16"
     shorter = [length for length in range(row, 0, -256) if _fits(shape, setup, length, there)]
-    return (
-        f"lower train.max_new_tokens to {max(1, shorter[0] - PROMPT_TOKENS)}" if shorter else "take more GPUs: --gpus"
-    )
+    return f"lower train.max_new_tokens to {max(1, shorter[0] - PROMPT_TOKENS)}" if shorter else "raise processes"
 
 
 def _fits(shape: Shape, setup: Setup, length: int, there: float) -> bool:
-    return sum(update(shape, setup, Load(length, length, 0, length)).values()) <= there
+    return _all(update(shape, setup, Load(length, length, 0, length))) <= there
 
 
-def _fewer_rows(shape: Shape, setup: Setup, load: Load, there: float) -> str:
-    none, one = (sum(rollout(shape, setup, replace(load, rows=rows)).values()) for rows in (0, 1))
-    rows = math.floor((there - none) / (one - none))
-    return (
-        f"lower train.rollout_rows to {rows}" if rows > 0 else "lower train.max_new_tokens, or take more GPUs: --gpus"
-    )
+def _less_sampling(shape: Shape, setup: Setup, load: Load, device: Device) -> str:
+    there = device.memory * device.usable
+    if setup.engine.kind == "vllm":
+        share = setup.engine.memory - (_all(rollout(shape, setup, load, device)) - there) / device.memory
+        if share >= vllm_least(shape, setup.engine, load.length) / device.memory:
+            return _knob_of_vllm(share, up=False)
+        return "raise processes, or take a GPU with more memory"
+    none, one = (_all(rollout(shape, setup, replace(load, rows=rows), device)) for rows in (0, 1))
+    rows = math.floor((there - none) / (one - none)) if one > none else 0
+    return f"lower train.rollout_rows to {rows}" if rows > 0 else "lower train.max_new_tokens, or raise processes"
+
+
+def _knob_of_vllm(share: float, up: bool) -> str:
+    percent = math.ceil(100 * share) if up else math.floor(100 * share)
+    return f"{'raise' if up else 'lower'} engine.memory to {percent / 100:.2f}"

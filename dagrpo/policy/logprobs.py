@@ -15,6 +15,15 @@ CHUNK_ELEMENTS = 2**25
 """Logits held at once (elements; 128 MiB in fp32). More are computed in chunks, and again in the backward pass."""
 
 
+def chunk_rows(vocabulary: int, width: int) -> int:
+    """Distributions whose logits are held at once, for an output layer of ``vocabulary`` x ``width`` weights.
+
+    Each chunk adds a gradient of the whole output layer to the sum of those before it. That is width / chunk_rows of
+    what the logits themselves take, so a chunk has at least a quarter of the width.
+    """
+    return max(CHUNK_ELEMENTS // vocabulary, width // 4, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Logps:
     """Columns over response tokens, each (n,): log-probability and entropy of its distribution (nats), and its row."""
@@ -38,7 +47,7 @@ def token_logps(model: PreTrainedModel, micro: MicroBatch, temperature: float, e
     head = model.get_output_embeddings()
     order = micro.at.argsort(stable=True)  # by distribution, so that a chunk of these serves a run of tokens
     at, target = micro.at[order], micro.target[order]
-    rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
+    rows = chunk_rows(*head.weight.shape)
     starts = range(0, max(1, len(hidden)), rows)  # one chunk where there is no response, for the graph must be whole
     bounds = torch.searchsorted(at, torch.tensor([*starts, len(hidden)], device=at.device)).tolist()
     parts = []

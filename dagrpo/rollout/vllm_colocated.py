@@ -1,4 +1,7 @@
-"""vLLM in the trainer's own process: on a GPU it sleeps while the policy learns."""
+"""vLLM in the trainer's own process: on a GPU it sleeps while the policy learns.
+
+Where several processes train together each has one of its own, with whole weights, for the prompts that fall to it.
+"""
 
 import gc
 import os
@@ -11,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from dagrpo.config import VllmColocated
@@ -19,6 +23,8 @@ from dagrpo.rollout.vllm_engine import Drawn, Job
 from dagrpo.signals import ShouldStop, check
 
 EXTENSION = "dagrpo.rollout.vllm_worker.HeldWeights"
+UNSHARED = 0.9
+"""Share of a GPU's memory where no trainer is beside."""
 QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "1"}
 
 
@@ -36,6 +42,7 @@ class Colocated:
     def load(self, model: PreTrainedModel) -> None:
         """Hand over the weights themselves; nothing is written to disk."""
         if self._asleep:  # the cache of keys and values would only be in the way of what a load allocates
+            torch.accelerator.empty_cache()  # vLLM cannot use what torch keeps of an update
             self.engine.wake_up(["weights"])
         weights = ((name, parameter.detach()) for name, parameter in model.named_parameters())
         self.engine.collective_rpc("take_weights", args=(weights,))
@@ -124,13 +131,15 @@ def colocated(
         )
     sleeps = current_platform.is_sleep_mode_available()
     dtype = {"auto": "float32" if device.type == "cpu" else "bfloat16"}.get(options.dtype, options.dtype)
-    memory: dict[str, Any] = {"gpu_memory_utilization": options.memory}
+    beside = model.device.type == device.type
+    memory: dict[str, Any] = {"gpu_memory_utilization": options.memory if beside else UNSHARED}
     if device.type == "cpu":  # there that share would count what the trainer holds too
         memory = {
             "kv_cache_memory_bytes": int(options.memory * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         }
+    joined = dist.is_initialized()  # then vLLM takes part in that world, which its own ways to end would end too
     with TemporaryDirectory() as folder, ExitStack() as at_end:
-        at_end.callback(cleanup_dist_env_and_memory)
+        at_end.callback(_leave_world if joined else cleanup_dist_env_and_memory)
         at_end.callback(gc.collect)
         _write_shape(model, Path(folder))
         settings = EngineArgs(
@@ -146,6 +155,8 @@ def colocated(
             logprobs_mode="processed_logprobs",  # of the distribution that was drawn from
             worker_extension_cls=EXTENSION,
             disable_log_stats=True,
+            # one vLLM a process, each going its own way: as many replicas as processes
+            distributed_executor_backend="external_launcher" if joined and dist.get_world_size() > 1 else None,
             **memory,
         )
         try:
@@ -154,8 +165,20 @@ def colocated(
         except (ValueError, RuntimeError, NotImplementedError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"engine: vLLM cannot run this model here ({reason}); set engine.kind: torch") from error
-        at_end.callback(engine.engine_core.shutdown)
+        if joined:
+            engine.engine_core._finalizer.detach()
+        at_end.callback(engine.model_executor.shutdown if joined else engine.engine_core.shutdown)
         yield Colocated(engine, options.eager, sleeps, should_stop)
+
+
+def _leave_world() -> None:
+    """Drop vLLM's own groups of processes, and nothing else."""
+    from vllm.distributed import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    if parallel_state._WORLD is not None:
+        parallel_state._WORLD.destroy()
+        parallel_state._WORLD = None
 
 
 @contextmanager

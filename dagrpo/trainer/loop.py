@@ -259,6 +259,7 @@ class Run:
             step,
             steps,
         )
+        self.optimizers[kind].zero_grad(set_to_none=True)  # the next rollouts may have the memory of gradients
         self.collector.engine.update()
         return learned
 

@@ -1,5 +1,6 @@
 """From rows to a loss with global denominators, summed over micro-batches that may be cut anywhere."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,20 +79,30 @@ def plan(objective: Sequence[Term | SequenceTerm], moment: Moment, budget: int) 
         name = f"objective[{number}]"
         if isinstance(term, SequenceTerm):
             selected = checked(f"{name}.rows", term.rows(rows), rows, torch.bool) & (rows.length > 0)
-            fixed = term.coefficient(moment) if callable(term.coefficient) else term.coefficient
-            sequences.append(PlannedSequences(term, selected, fixed))
+            sequences.append(PlannedSequences(term, selected, float(_coefficient(name, term, moment))))
             continue
         selected = _selected(name, term, rows)
         counted = torch.ones_like(selected) if term.count == "all" else selected
-        factor = term.coefficient(moment) if callable(term.coefficient) else term.coefficient
-        if isinstance(factor, Tensor) and factor.ndim:
-            factor = checked(f"{name}.coefficient", factor, rows)
-        scale = factor * row_scale(term.aggregate, rows.length, counted, selected, budget)
+        scale = row_scale(term.aggregate, rows.length, counted, selected, budget)
+        scale = _coefficient(name, term, moment) * scale
         coefficient = rows.weight * rows.advantage if term.weighted else torch.ones_like(rows.advantage)
         if term.weighted:
             scale = torch.where(coefficient == 0, 0.0, scale)
         tokens.append(PlannedTerm(term, coefficient, scale))
     return Planned(rows, tokens, sequences)
+
+
+def _coefficient(name: str, term: Term | SequenceTerm, moment: Moment) -> Tensor | float:
+    """What a term is multiplied with: one number, or one for each row."""
+    given = term.coefficient(moment) if callable(term.coefficient) else term.coefficient
+    if isinstance(given, Tensor) and given.ndim:
+        return checked(f"{name}.coefficient", given, moment.rows)
+    if not math.isfinite(given):
+        raise UserError(
+            f"the slot `{name}.coefficient` must give a finite number, and gave {float(given)}; if it reads `entropy`, "
+            "which vLLM does not tell, set engine.kind: torch"
+        )
+    return given
 
 
 def _selected(name: str, term: Term, rows: Rows) -> Tensor:
