@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks.untrained import untrained
 from dagrpo import provenance
 from dagrpo.algorithm import find_method
 from dagrpo.config import Optimizer, PromptSpec, Scorer, Train, Verifier
 from dagrpo.plan.memory import Setup, load_of, update
 from dagrpo.plan.shapes import shape_from_config
-from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.policy.sharding import Weights
-from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.records import Problem, Rollout
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.scorers import Tools, make_scorer
@@ -92,31 +90,6 @@ class NoisePrompts(Collector):
         return tuple((7 * i + int(problem.id)) % self.cut.vocabulary for i in range(self.cut.prompt))
 
 
-def make_policy(cut: Cut, device: torch.device) -> Policy:
-    """A randomly initialised Qwen2; the tokenizer is the miniature's, since no text is read."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=cut.vocabulary,
-        hidden_size=cut.width,
-        num_hidden_layers=cut.layers,
-        num_attention_heads=cut.heads,
-        num_key_value_heads=cut.kv_heads,
-        intermediate_size=cut.feedforward,
-        max_position_embeddings=16384,
-        tie_word_embeddings=not cut.untied,
-        attn_implementation="sdpa",
-        dtype=cut.dtype,
-    )
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, cut.dtype))
-    try:
-        with device:
-            model = Qwen2ForCausalLM(config).eval()
-    finally:
-        torch.set_default_dtype(before)
-    return Policy(model, build_tokenizer(), device)
-
-
 def run(cut: Cut, device: torch.device) -> dict[str, Any]:
     """Make the model and take the steps; returns the figures."""
     torch.set_num_threads(cut.threads)
@@ -134,7 +107,18 @@ def run(cut: Cut, device: torch.device) -> dict[str, Any]:
     problems = [Problem(str(i), "noise", f"{i}?", "0") for i in range(cut.prompts)]
     recipe = find_method("dr_grpo").algorithm({"clip": None}, "full shape").phases[0].recipe
     before = reset_peak(device)
-    policy = make_policy(cut, device)
+    policy = untrained(
+        device,
+        getattr(torch, cut.dtype),
+        vocabulary=cut.vocabulary,
+        width=cut.width,
+        layers=cut.layers,
+        heads=cut.heads,
+        kv_heads=cut.kv_heads,
+        feedforward=cut.feedforward,
+        window=16384,
+        untied=cut.untied,
+    )
     weights, adamw = Weights(policy), optim.build(policy.model, optimizer)
     taken = []
     with make_verifier(Verifier(kind="exact")) as grader:

@@ -24,17 +24,16 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before CUDA start
 import torch
 import transformers
 from tabulate import tabulate
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from baselines.random_reward import random_reward
 from benchmarks.steps import Took, settings
+from benchmarks.untrained import untrained
 from dagrpo.algorithm import Recipe, find_method, methods
 from dagrpo.config import MiniProblems, Optimizer, PromptSpec, Scorer, Train, TrainSpec, Verifier
 from dagrpo.errors import Interrupted
 from dagrpo.policy.checkpoint import Policy, save_policy
-from dagrpo.policy.sharding import Weights
+from dagrpo.policy.sharding import Weights, shard
 from dagrpo.problems import mini
-from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.store import write_problems
 from dagrpo.records import Problem
 from dagrpo.rollout.engine import Request, Sampling
@@ -47,10 +46,13 @@ from dagrpo.trainer.learn import learn
 from dagrpo.trainer.loop import train as train_run
 from dagrpo.verify import Verifier as Grader
 from dagrpo.verify import make_verifier
+from dagrpo.world import open_world
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-3
 """Largest relative difference of a loss or gradient norm between GPU and CPU, in fp32 without TF32."""
+BF16_TOLERANCE = 0.1
+"""The same between fp32 and bf16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def main() -> None:
             "engine": engine_agrees(device, problems),
             "objectives": objectives_agree(device, problems, grader),
             "resume": resume_is_exact(words.device, problems),
+            "sharded": sharded_agrees(device, problems, grader),
         }
         show("Right?", [["check", "result"], *([name, str(value)] for name, value in figures["correct"].items())])
         figures["best"] = best(device)
@@ -120,25 +123,19 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def make_policy(size: Size, device: torch.device, dtype: torch.dtype) -> Policy:
-    """A randomly initialised model, the same on every device, with the miniature's tokenizer."""
-    tokenizer = build_tokenizer()
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=size.vocabulary,
-        hidden_size=size.width,
-        intermediate_size=size.feedforward,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.kv_heads,
-        max_position_embeddings=size.budget + 512,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    """A randomly initialised model; a small one, which is made twice and compared, is the same on every device."""
+    return untrained(
+        device,
+        dtype,
+        vocabulary=size.vocabulary,
+        width=size.width,
+        layers=size.layers,
+        heads=size.heads,
+        kv_heads=size.kv_heads,
+        feedforward=size.feedforward,
+        window=size.budget + 512,
+        drawn_on=CPU if size.vocabulary < 10_000 else None,
     )
-    if size.vocabulary < 10_000:  # small enough to be made twice and compared
-        return Policy(Qwen2ForCausalLM(config).to(device, dtype).eval(), tokenizer, device)
-    with device:
-        return Policy(Qwen2ForCausalLM(config).to(dtype).eval(), tokenizer, device)
 
 
 def engine_agrees(device: torch.device, problems: list[Problem]) -> dict[str, Any]:
@@ -192,6 +189,29 @@ def objectives_agree(device: torch.device, problems: list[Problem], grader: Grad
             one, other = (outcome[key] for outcome in outcomes)
             worst = max(worst, abs(one - other) / max(abs(one), abs(other), 1e-3))
     return {"right": worst < TOLERANCE, "methods": compared, "largest_difference": worst}
+
+
+def sharded_agrees(device: torch.device, problems: list[Problem], grader: Grader) -> dict[str, Any]:
+    """An update of GRPO through FSDP2, computed in fp32 and in bf16, has the loss and gradient norm of plain weights."""
+    size, recipe, found = SIZES["tiny"], with_a_coin("grpo"), {}
+    policy = make_policy(size, device, torch.float32)
+    train = settings(size.prompts, size.group, 64)
+    collected = collector(policy, problems, grader, train, recipe).rollouts(recipe, 0, {})
+
+    def learned(weights: Weights, train: Train) -> dict[str, float]:
+        adamw = optim.build(weights.model, train.rl)
+        return learn(weights, None, adamw, recipe, collected, train, train.rl, 0.0, {}, never)
+
+    plain = learned(Weights(policy), train)
+    with open_world(sharded=True) as world:
+        for precision in ("fp32", "bf16"):
+            asked = train.model_copy(update={"precision": precision, "recompute": True})
+            weights = shard(make_policy(size, CPU, torch.float32), asked, world, device)
+            took = learned(weights, asked)
+            found[precision] = max(
+                abs(took[key] - plain[key]) / max(abs(plain[key]), 1e-3) for key in ("loss", "grad_norm")
+            )
+    return {"right": found["fp32"] < TOLERANCE and found["bf16"] < BF16_TOLERANCE, "largest_difference": found}
 
 
 def collector(policy: Policy, problems: list[Problem], grader: Grader, train: Train, recipe: Recipe) -> Collector:

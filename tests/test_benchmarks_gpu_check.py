@@ -2,8 +2,10 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +45,8 @@ def test_an_engine_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     assert not gpu_check.engine_agrees(CPU, mini.generate(MiniProblems(train=40))["train"])["right"]
 
 
-def test_an_update_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("check", [gpu_check.objectives_agree, gpu_check.sharded_agrees])
+def test_an_update_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch, check: Callable[..., Any]) -> None:
     factors = iter([1.0, 1.01] * 100)
     original = gpu_check.learn
     monkeypatch.setattr(
@@ -52,5 +55,5 @@ def test_an_update_that_is_off_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(gpu_check, "methods", lambda: ["grpo"])
     problems = mini.generate(MiniProblems(train=40))["train"]
     with make_verifier(Verifier(kind="exact")) as grader:
-        found = gpu_check.objectives_agree(CPU, problems, grader)
+        found = check(CPU, problems, grader)
     assert not found["right"]
