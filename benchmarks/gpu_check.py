@@ -192,7 +192,7 @@ def objectives_agree(device: torch.device, problems: list[Problem], grader: Grad
 
 
 def sharded_agrees(device: torch.device, problems: list[Problem], grader: Grader) -> dict[str, Any]:
-    """An update of GRPO through FSDP2, computed in fp32 and in bf16, has the loss and gradient norm of plain weights."""
+    """An update of GRPO through FSDP2, in fp32 and in bf16, has the loss and gradient norm of plain weights."""
     size, recipe, found = SIZES["tiny"], with_a_coin("grpo"), {}
     policy = make_policy(size, device, torch.float32)
     train = settings(size.prompts, size.group, 64)

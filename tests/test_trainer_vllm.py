@@ -68,8 +68,7 @@ def test_one_process_alone_computes_in_bf16(made: tuple[Path, Path], tmp_path: P
     assert all(row["grad_norm"] > 0 and row["logp_gap"] < 0.1 for row in metrics_of(tmp_path / "out"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_each_of_two_processes_samples_from_a_vllm_of_its_own(
     made: tuple[Path, Path], tmp_path: Path, precision: str
 ) -> None:
