@@ -1,6 +1,7 @@
 """The torch engine against transformers' own generation and forward pass."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from transformers import (
     Qwen3Config,
 )
 
-from dagrpo.errors import Interrupted
+from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
 from dagrpo.rollout import torch_engine
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine, draw
+from tests.engine_checks import check_stop_texts
 
 VOCABULARY, END, BUDGET = 40, 2, 24
 SHAPE = {
@@ -70,6 +72,13 @@ def make_requests(samples: int = 5, count: int = 9) -> list[Request]:
 
 def flat(rollouts: list[list[Rollout]]) -> list[Rollout]:
     return [rollout for row in rollouts for rollout in row]
+
+
+def test_a_text_ends_samples() -> None:
+    policy = make_policy(CONFIGS["qwen2"])
+    check_stop_texts(TorchEngine(policy, rows=7), policy, make_requests(), SAMPLED)
+    with pytest.raises(UserError, match="empty"):
+        replace(SAMPLED, stop=("",))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -11,6 +11,7 @@ from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import make_engine
+from tests.engine_checks import check_stop_texts
 from tests.miniature import stop_after
 from tests.vllm_policies import BUDGET, CONFIGS, largest_gap, make_policy, make_requests, needs_vllm
 
@@ -89,6 +90,12 @@ def test_one_wrong_number_is_seen(pair: tuple[Policy, Engine], name: str) -> Non
         engine.sample(make_requests(1, 1), SAMPLED)
     engine.update()
     engine.sample(make_requests(1, 1), SAMPLED)
+
+
+def test_a_text_ends_samples(pair: tuple[Policy, Engine]) -> None:
+    policy, engine = pair
+    engine.update()
+    check_stop_texts(engine, policy, make_requests(), SAMPLED)
 
 
 def test_a_prompt_without_room_is_refused(pair: tuple[Policy, Engine]) -> None:

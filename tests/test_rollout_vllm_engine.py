@@ -45,7 +45,7 @@ class Copy:
     def set_label(self, label: str) -> None:
         self.name = label
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
         self.jobs, self.end = list(jobs), end
         return [
             Drawn((5 + job.seed % 30, *([end[0]] if job.seed % 2 else [])), (-1.0, -2.0), self.name) for job in jobs
@@ -134,9 +134,9 @@ def test_a_backend_that_was_started_anew_is_compared_anew() -> None:
 
 def test_weights_that_change_while_it_samples_are_refused() -> None:
     class Shared(Copy):
-        def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
+        def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
             self.name = "another run's"
-            return super().generate(jobs, temperature, end)
+            return super().generate(jobs, temperature, end, stop)
 
     with pytest.raises(UserError, match='sampled from weights "another run\'s"'):
         VllmEngine(make_policy(), Shared()).sample(make_requests(), SAMPLED)

@@ -13,6 +13,7 @@ from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.rollout.engine import Engine, Sampling
 from dagrpo.rollout.make import make_engine
+from tests.engine_checks import check_stop_texts
 from tests.miniature import stop_after
 from tests.vllm_policies import BUDGET, largest_gap, make_policy, make_requests, needs_vllm
 from tests.vllm_process import serve
@@ -75,6 +76,11 @@ def test_a_server_that_another_run_uses_is_refused(url: str, pair: tuple[Policy,
         second.sample(make_requests(), SAMPLED)
     with pytest.raises(UserError, match="does not hold the weights"):
         engine.sample(make_requests(), SAMPLED)
+
+
+def test_a_text_ends_samples(pair: tuple[Policy, Engine]) -> None:
+    policy, engine = pair
+    check_stop_texts(engine, policy, make_requests(), SAMPLED)
 
 
 def test_a_stop_is_obeyed_and_leaves_the_server_free(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dagrpo import seeds
+from dagrpo.errors import UserError
 from dagrpo.records import Rollout
 
 
@@ -26,7 +27,11 @@ class Request:
 class Sampling:
     """How to sample. ``seed``, ``purpose`` and ``step``, with a problem's id and a sample's index, decide each draw.
 
-    ``temperature`` 0 is greedy; the log-probabilities and entropies reported are then those of temperature 1.
+    ``temperature`` 0 is greedy; the log-probabilities and entropies reported are then those of temperature 1. A sample
+    ends with the token that completes one of the texts ``stop``, and its own text in front of that.
+
+    Raises:
+        UserError: a text in ``stop`` is empty.
     """
 
     temperature: float
@@ -34,6 +39,11 @@ class Sampling:
     seed: int
     purpose: str
     step: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if "" in self.stop:
+            raise UserError("a text that ends samples is empty; leave it out")
 
 
 def budget(sampling: Sampling, request: Request) -> int:

@@ -33,7 +33,7 @@ def make_engine(
             from dagrpo.rollout.vllm_colocated import colocated
             from dagrpo.rollout.vllm_engine import VllmEngine
 
-            with colocated(options, policy.model, rows, device, should_stop) as backend:
+            with colocated(options, policy, rows, device, should_stop) as backend:
                 yield VllmEngine(policy, backend)
         case "vllm_server":
             from dagrpo.rollout.vllm_engine import VllmEngine

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
 from dagrpo.rollout.cache import SlotCache
 from dagrpo.rollout.decoder import make_decoder
+from dagrpo.rollout.endings import StopTexts, TokenColumns, rollouts_of
 from dagrpo.rollout.engine import Request, Sampling, budget, sample_key
 from dagrpo.signals import ShouldStop, check, never
 
@@ -52,6 +52,7 @@ class TorchEngine:
         live = drawn = np.empty(0, dtype=np.int64)  # (n,): sample of each live row, and how many tokens it has
         tokens = torch.empty(0, dtype=torch.long, device=device)  # (n,): the last of these
         history: list[tuple[np.ndarray, Tensor, Tensor, Tensor]] = []
+        stops = StopTexts(self.policy.tokenizer, sampling.stop) if sampling.stop else None
         while waiting or len(live):
             check(self.should_stop)
             logits = []
@@ -69,6 +70,8 @@ class TorchEngine:
             history.append((live, tokens, logps, entropies))
             drawn = drawn + 1
             done = torch.isin(tokens, self._end).cpu().numpy() | (drawn == budgets[live])
+            if stops is not None:
+                done |= stops.met(live, tokens.tolist())
             if done.any():
                 order = _closed_up(done)
                 moved = np.flatnonzero(order != np.arange(len(order)))
@@ -76,7 +79,7 @@ class TorchEngine:
                     longest = int((prompt_lengths[live] + drawn).max())
                     cache.move(torch.from_numpy(order[moved]).to(device), torch.from_numpy(moved).to(device), longest)
                 live, drawn, tokens = live[order], drawn[order], tokens[torch.from_numpy(order).to(device)]
-        return self._rollouts(requests, samples, history)
+        return rollouts_of(self.policy, sampling, requests, _by_sample(history))
 
     def update(self) -> None:
         """Do nothing: these are the policy's own weights."""
@@ -102,33 +105,15 @@ class TorchEngine:
             output.last_hidden_state[torch.arange(len(entering), device=device), last]
         )[of]
 
-    def _rollouts(
-        self,
-        requests: Sequence[Request],
-        samples: Sequence[tuple[Request, int]],
-        history: Sequence[tuple[np.ndarray, Tensor, Tensor, Tensor]],
-    ) -> list[list[Rollout]]:
-        """Sort what was drawn, step by step, by sample."""
-        live, *drawn = zip(*history, strict=True)
-        owner = np.concatenate(live)
-        order = np.argsort(owner, kind="stable")
-        ends = np.bincount(owner).cumsum()[:-1]
-        columns = (torch.cat(column).cpu().numpy()[order] for column in drawn)
-        tokens, logps, entropies = ([part.tolist() for part in np.split(column, ends)] for column in columns)
-        texts = self.policy.tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        end = self.policy.end_tokens
-        rollouts = (
-            Rollout(
-                index=index,
-                tokens=tuple(ids),
-                text=text,
-                finish="stop" if ids[-1] in end else "length",
-                logps=tuple(logp),
-                entropies=tuple(entropy),
-            )
-            for (_, index), ids, text, logp, entropy in zip(samples, tokens, texts, logps, entropies, strict=True)
-        )
-        return [list(islice(rollouts, request.samples)) for request in requests]
+
+def _by_sample(history: Sequence[tuple[np.ndarray, Tensor, Tensor, Tensor]]) -> list[TokenColumns]:
+    """Sort what was drawn, step by step, by sample."""
+    live, *drawn = zip(*history, strict=True)
+    owner = np.concatenate(live)
+    order = np.argsort(owner, kind="stable")
+    ends = np.bincount(owner).cumsum()[:-1]
+    columns = (torch.cat(column).cpu().numpy()[order] for column in drawn)
+    return list(zip(*([part.tolist() for part in np.split(column, ends)] for column in columns), strict=True))
 
 
 def draw(logits: Tensor, temperature: float, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:

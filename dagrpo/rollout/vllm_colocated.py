@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from dagrpo.config import VllmColocated
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.policy.checkpoint import Policy
 from dagrpo.rollout.vllm_engine import Drawn, Job
 from dagrpo.signals import ShouldStop, check
 
@@ -65,7 +66,7 @@ class Colocated:
         """Name the weights."""
         self.engine.set_weight_version(label)
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
         """Draw the samples; a stop is looked for between decoding steps."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -78,9 +79,10 @@ class Colocated:
                 max_tokens=job.budget,
                 seed=job.seed,
                 stop_token_ids=end,
+                stop=list(stop),
                 logprobs=0,  # of the sampled token alone
                 flat_logprobs=True,
-                detokenize=False,
+                detokenize=bool(stop),
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self.engine.add_request(name, {"prompt_token_ids": list(job.prompt_tokens)}, params)
@@ -105,9 +107,9 @@ class Colocated:
 
 @contextmanager
 def colocated(
-    options: VllmColocated, model: PreTrainedModel, rows: int, device: torch.device, should_stop: ShouldStop
+    options: VllmColocated, policy: Policy, rows: int, device: torch.device, should_stop: ShouldStop
 ) -> Iterator[Colocated]:
-    """Start vLLM in this process for a model's shape, and end it; the weights are handed over later.
+    """Start vLLM in this process for a policy's shape, and end it; the weights are handed over later.
 
     Args:
         rows: samples decoded together.
@@ -131,7 +133,7 @@ def colocated(
         )
     sleeps = current_platform.is_sleep_mode_available()
     dtype = {"auto": "float32" if device.type == "cpu" else "bfloat16"}.get(options.dtype, options.dtype)
-    beside = model.device.type == device.type
+    beside = policy.model.device.type == device.type
     memory: dict[str, Any] = {"gpu_memory_utilization": options.memory if beside else UNSHARED}
     if device.type == "cpu":  # there that share would count what the trainer holds too
         memory = {
@@ -141,11 +143,11 @@ def colocated(
     with TemporaryDirectory() as folder, ExitStack() as at_end:
         at_end.callback(_leave_world if joined else cleanup_dist_env_and_memory)
         at_end.callback(gc.collect)
-        _write_shape(model, Path(folder))
+        _write_shape(policy.model, Path(folder))
+        policy.tokenizer.save_pretrained(folder)
         settings = EngineArgs(
             folder,
             load_format="dummy",
-            skip_tokenizer_init=True,
             generation_config="vllm",
             dtype=dtype,
             enforce_eager=options.eager,

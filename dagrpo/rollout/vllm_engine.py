@@ -6,7 +6,6 @@ vLLM is reached, in this process or as a server, is the business of a :class:`Ba
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Protocol
 
 import torch
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
+from dagrpo.rollout.endings import rollouts_of
 from dagrpo.rollout.engine import Request, Sampling, budget, sample_key
 from dagrpo.rollout.weights import digests, label, trained_weights
 
@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One sample: its tokens, the end token included, their log-probabilities (nats), and the label of the weights."""
+    """One sample: its tokens, what ended it included, their log-probabilities (nats), and the label of the weights."""
 
     tokens: tuple[int, ...]
     logps: tuple[float, ...]
@@ -60,8 +60,9 @@ class Backend(Protocol):
         """Call its weights by a name, which every sample then bears."""
         ...
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
-        """Draw the samples, in order. Raises :class:`dagrpo.errors.Interrupted` where a stop was asked for."""
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
+        """Draw the samples, in order, each until one of the tokens ``end`` or of the texts ``stop``. Raises
+        :class:`dagrpo.errors.Interrupted` where a stop was asked for."""
         ...
 
     def rest(self) -> bool:
@@ -106,28 +107,14 @@ class VllmEngine:
                 f"{self.backend.context} tokens of vLLM's context; lower max_new_tokens, or leave out long prompts"
             )
         self._synchronise()
-        end = self.policy.end_tokens
-        drawn = self.backend.generate(jobs, sampling.temperature, sorted(end))
+        drawn = self.backend.generate(jobs, sampling.temperature, sorted(self.policy.end_tokens), sampling.stop)
         self._pending = self.backend.rest()
         if strange := {one.weights for one in drawn} - {self._label}:
             raise UserError(
                 f"vLLM sampled from weights {strange.pop()!r} instead of {self._label!r}: something else changes them "
                 "too; give this run a server of its own"
             )
-        texts = self.policy.tokenizer.batch_decode(
-            [one.tokens for one in drawn], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        rollouts = (
-            Rollout(
-                index=index,
-                tokens=one.tokens,
-                text=text,
-                finish="stop" if one.tokens[-1] in end else "length",
-                logps=one.logps,
-            )
-            for (_, index), one, text in zip(samples, drawn, texts, strict=True)
-        )
-        return [list(islice(rollouts, request.samples)) for request in requests]
+        return rollouts_of(self.policy, sampling, requests, [(one.tokens, one.logps, ()) for one in drawn])
 
     def _synchronise(self) -> None:
         """Hand over new weights, and compare the two copies unless neither can have changed since that was done."""

@@ -68,9 +68,9 @@ class Server:
         """Name the weights."""
         self._post("/update_weight_version", {"new_version": label})
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int]) -> list[Drawn]:
+    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
         """Draw the samples, at most ``rows`` at a time."""
-        common = {"temperature": temperature, "stop_token_ids": end}
+        common = {"temperature": temperature, "stop_token_ids": end, "stop": list(stop)}
         with ThreadPoolExecutor(min(self.rows, len(jobs))) as pool:
             futures = [pool.submit(self._draw, job, ASKED | common) for job in jobs]
             try:
