@@ -58,6 +58,9 @@ CURVES = (
     ("masked_share", "rows masked (%)", 100.0),
 )
 LOGARITHMIC = ("grad_norm",)
+MANY = 14
+"""Arms whose curves can be told apart by colour and dashes."""
+BEHIND: dict[str, Any] = {"color": "#c4c9cf", "linewidth": 0.5, "zorder": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,20 +161,26 @@ def difficulty(source: Source) -> Figure:
 
 
 def curves(source: Source) -> Figure:
-    """Training metrics over steps: the mean over seeds, and a band from the lowest to the highest seed."""
+    """Training metrics over steps: the mean over seeds, and a band from the lowest to the highest seed; of many arms
+    those that the page asks about, in front of the others."""
     metrics = source.metrics
     present = [(key, title, scale) for key, title, scale in CURVES if key in metrics and metrics[key].notna().any()]
     figure, axes = _grid(len(present) + 1, across=2, height=1.75)
     # A step is noisy: average over about a twentieth of the run, an odd number of steps.
     window = int(metrics["step"].max() + 1) // 20 | 1
     trained = [arm for arm in source.arms if arm != BASE]
+    asked = trained if len(trained) <= MANY else [arm for arm in trained if arm in (source.reference, source.subject)]
+    others = [arm for arm in trained if arm not in asked]
     for number, (axis, (key, title, scale)) in enumerate(zip(axes, present, strict=False)):
-        for arm in trained:
+        for arm in (*others, *asked):
             table = metrics[metrics["arm"] == arm].pivot_table(index="step", columns="seed", values=key) * scale
             if key in LOGARITHMIC:  # a step in which no row had an advantage has no gradient, and no logarithm
                 table = table[table > 0]
             smooth = table.rolling(window, min_periods=1, center=True).mean()
             low, high = smooth.min(axis=1), smooth.max(axis=1)
+            if arm in others:
+                axis.plot(smooth.index, smooth.mean(axis=1), **BEHIND)
+                continue
             axis.plot(smooth.index, smooth.mean(axis=1), **_line(source, arm))
             axis.fill_between(smooth.index, low, high, color=source.colours[arm], alpha=0.13, linewidth=0)
         axis.set_title(title)
@@ -182,9 +191,11 @@ def curves(source: Source) -> Figure:
         axis.set_xlabel("step" if number >= len(present) - 2 else "")
     for axis in axes[len(present) :]:
         axis.axis("off")
-    for arm in trained:
+    for arm in asked:
         axes[len(present)].plot([], [], label=source.arms[arm], **_line(source, arm))
-    axes[len(present)].legend(loc="center left", frameon=False, ncols=1 + len(trained) // 10, handlelength=2.8)
+    if others:
+        axes[len(present)].plot([], [], label=f"each of {len(others)} other arms", **BEHIND)
+    axes[len(present)].legend(loc="center left", frameon=False, ncols=1 + len(asked) // 10, handlelength=2.8)
     return figure
 
 

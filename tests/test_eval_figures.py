@@ -75,7 +75,7 @@ def drawn(corpora: dict[str, Runs], name: str) -> Figure:
     return swept(sources["working"]) if name == "sweeps" else FIGURES[name](sources["working"])
 
 
-@pytest.mark.parametrize("arms", [1, 12])
+@pytest.mark.parametrize("arms", [1, 12, 20])
 def test_any_number_of_arms_fits(tmp_path: Path, arms: int) -> None:
     chosen = {"grpo": ("grpo", "GRPO", 0.5), **{f"arm{n}": ("sft", f"Arm {n}", 0.1 * n) for n in range(1, arms)}}
     make_tree(tmp_path, problems=3, samples=1, arms=chosen, bootstrap=100)
@@ -85,4 +85,7 @@ def test_any_number_of_arms_fits(tmp_path: Path, arms: int) -> None:
         draw_figures(corpora, tmp_path / "figures")
         return
     source = read_source(corpora[BASE])
-    assert all(isinstance(FIGURES[name](source), Figure) for name in ("averages", "curves"))
+    assert isinstance(FIGURES["averages"](source), Figure)
+    (legend,) = [axis.get_legend() for axis in FIGURES["curves"](source).axes if axis.get_legend()]
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told == (["GRPO", "each of 19 other arms"] if arms == 20 else [label for _, label, _ in chosen.values()])
