@@ -86,6 +86,8 @@ def test_any_number_of_arms_fits(tmp_path: Path, arms: int) -> None:
         return
     source = read_source(corpora[BASE])
     assert isinstance(FIGURES["averages"](source), Figure)
-    (legend,) = [axis.get_legend() for axis in FIGURES["curves"](source).axes if axis.get_legend()]
+    (legend,) = filter(None, (axis.get_legend() for axis in FIGURES["curves"](source).axes))
     told = [text.get_text() for text in legend.get_texts()]
-    assert told == (["GRPO", "each of 19 other arms"] if arms == 20 else [label for _, label, _ in chosen.values()])
+    assert told == (
+        ["GRPO", "Arm 19", "each of 18 other arms"] if arms == 20 else [label for _, label, _ in chosen.values()]
+    )
