@@ -42,8 +42,8 @@ from dagrpo.scorers import make_scorer
 from dagrpo.signals import never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector
+from dagrpo.trainer.job import train as train_run
 from dagrpo.trainer.learn import learn
-from dagrpo.trainer.loop import train as train_run
 from dagrpo.verify import Verifier as Grader
 from dagrpo.verify import make_verifier
 from dagrpo.world import open_world

@@ -58,7 +58,7 @@ def train(
     """Train one arm with one seed; started by torchrun, on as many processes as that starts."""
     from dagrpo import config
     from dagrpo.signals import stop_flag
-    from dagrpo.trainer.loop import train as run
+    from dagrpo.trainer.job import train as run
     from dagrpo.world import open_world
 
     job = config.load(config.TrainSpec, spec)

@@ -13,7 +13,7 @@ from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.problems import write_problem_sets
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.store import read_problems, write_problems
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 
 TRAIN: dict[str, Any] = {
     "steps": 4,

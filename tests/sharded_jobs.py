@@ -10,7 +10,7 @@ from typing import Any
 from dagrpo.checkpoints import step_folder
 from dagrpo.config import TrainSpec, parse
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from dagrpo.world import World, open_world
 
 ROOT = Path(__file__).parent.parent

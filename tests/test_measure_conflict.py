@@ -15,7 +15,7 @@ from dagrpo.diagnostics.gradients import gram, rollout_gradients
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.measure_conflict import Settings, advantages, measure
 from dagrpo.policy.checkpoint import load_policy
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from dagrpo.trainer.snapshots import read_groups
 from tests.miniature import spec, stop_after
 

@@ -19,7 +19,7 @@ from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import PackedGroup, pack
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from tests.miniature import TRAIN, spec
 from tests.test_rollout_torch_engine import CONFIGS, make_policy
 

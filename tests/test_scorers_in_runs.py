@@ -13,7 +13,7 @@ from dagrpo.config import Scorer, TrainSpec
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.records import Verdict
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from tests.judge_server import JudgeServer, Visit, judge_server
 from tests.miniature import spec
 

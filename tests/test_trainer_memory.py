@@ -14,7 +14,7 @@ import pytest
 from dagrpo import checkpoints
 from dagrpo.config import TrainSpec
 from dagrpo.trainer import loop
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from tests.miniature import spec
 
 RELIFT = spec("relift", {"size": 3}, steps=12, group_size=2)  # of two guesses, a quarter are wrong both

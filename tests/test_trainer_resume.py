@@ -17,7 +17,7 @@ from dagrpo.algorithm import methods
 from dagrpo.config import TrainSpec
 from dagrpo.errors import Interrupted
 from dagrpo.trainer import loop
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from tests.miniature import spec, stop_after
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
@@ -116,7 +116,7 @@ def test_killed_at_random_points_ends_with_the_same_bits(
     job = spec(method, options, steps=12, sft_steps=6)
     _train_and_keep_state(job, base, problems, tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dagrpo.trainer.loop", "tests.miniature"])
+    context.set_forkserver_preload(["dagrpo.trainer.job", "tests.miniature"])
     root, moments = tmp_path / "parts", random.Random(method)
     kills = 0
     for _ in range(200):

@@ -19,7 +19,7 @@ from dagrpo import checkpoints
 from dagrpo.algorithm import methods
 from dagrpo.config import TrainSpec
 from dagrpo.errors import Interrupted
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from dagrpo.world import open_world
 from tests.miniature import spec
 from tests.sharded_jobs import ENVIRONMENT, torchrun, train_sharded

@@ -37,7 +37,7 @@ from dagrpo.errors import UserError
 from dagrpo.objectives.groups import group_max, group_min
 from dagrpo.problems.store import read_problems
 from dagrpo.records import Problem
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from tests.method_rows import make_rows, recipe_loss
 from tests.miniature import spec
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from dagrpo.trainer.snapshots import read_groups, snapshot_steps
 from tests.miniature import spec, stop_after
 

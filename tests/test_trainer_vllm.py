@@ -8,7 +8,7 @@ import pytest
 
 from dagrpo.config import EvaluationSpec, PromptSpec, Verifier, VllmColocated
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.trainer.loop import train
+from dagrpo.trainer.job import train
 from dagrpo.world import open_world
 from eval.sampling import evaluate, meta_path
 from tests.miniature import guessing_base, spec

@@ -91,14 +91,10 @@ def updates_of(weights: Weights, step: Step, recipe: Recipe, train: Train, numbe
     own, streamed = (torch.tensor([i for i, flag in enumerate(sampled) if flag is kind]) for kind in (True, False))
     parts = [
         torch.cat([part.long() for part in both])
-        for both in zip(*(_parts(numbers, train.updates) for numbers in (own, streamed)), strict=True)
+        for both in zip(*(torch.tensor_split(numbers, train.updates) for numbers in (own, streamed)), strict=True)
     ]
     with weights.whole() if recipe.token_weight else nullcontext():
         return [_update(weights, step, sorted(part.tolist()), recipe, train, number, steps) for part in parts]
-
-
-def _parts(numbers: Tensor, count: int) -> list[Tensor]:
-    return list(torch.tensor_split(numbers, count))
 
 
 def _update(
