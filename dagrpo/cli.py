@@ -1,6 +1,7 @@
 """The command line. Jobs of the workflow are its verbs; other packages add theirs through ``dagrpo.commands``."""
 
 import errno
+import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Annotated
 import typer
 
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
-from dagrpo.signals import interrupt_at_once
+from dagrpo.signals import STOPS, interrupt_at_once
+from dagrpo.world import ends_first
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -54,12 +56,18 @@ def train(
     problems: ProblemsPath,
     out: Out,
     state: StateFolder,
+    processes: Annotated[int, typer.Option(min=1, help="How many share the run, one on each GPU.")] = 1,
 ) -> None:
-    """Train one arm with one seed; started by torchrun, on as many processes as that starts."""
+    """Train one arm with one seed."""
     from dagrpo import config
+    from dagrpo.launch import launch
     from dagrpo.signals import stop_flag
+    from dagrpo.world import launched, open_world
+
+    if processes > 1 and not launched():
+        launch(sys.argv[1:], processes)
+        return
     from dagrpo.trainer.job import train as run
-    from dagrpo.world import open_world
 
     job = config.load(config.TrainSpec, spec)
     with stop_flag() as should_stop, open_world(sharded=job.train.precision != "fp32") as world:
@@ -205,7 +213,10 @@ def main() -> None:
 
 
 def _end(message: str, code: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+    for number in STOPS:  # torchrun sends one to all others as soon as one of its processes has ended
+        signal.signal(number, signal.SIG_IGN)
+    if ends_first():
+        print(message, file=sys.stderr, flush=True)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: nothing is lost, run the same command again
+DELIBERATE_EXITS = (EXIT_USER_ERROR, EXIT_INTERRUPTED)
 
 
 class UserError(Exception):

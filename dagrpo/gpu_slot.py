@@ -25,9 +25,16 @@ _POLL = 1.0  # seconds
 
 
 def lock_folder() -> Path:
-    """The folder of the locks: ``DAGRPO_GPU_LOCKS``, else one of this user on this node; never on a shared disk."""
+    """The folder of the locks: ``DAGRPO_GPU_LOCKS``, else one of this user on this node; never on a shared disk.
+
+    Where Slurm has given this job its devices, the folder is the job's own: no other job uses them, and index 0 may be
+    another device in each job. The commands of one job still keep apart.
+    """
     named = os.environ.get(FOLDER)
-    return Path(named) if named else Path(tempfile.gettempdir()) / f"dagrpo-gpus-{os.getuid()}"
+    if named:
+        return Path(named)
+    job = f"-job{os.environ['SLURM_JOB_ID']}" if "SLURM_GPUS_ON_NODE" in os.environ else ""
+    return Path(tempfile.gettempdir()) / f"dagrpo-gpus-{os.getuid()}{job}"
 
 
 def visible_devices() -> dict[str, str]:

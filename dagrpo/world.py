@@ -141,6 +141,25 @@ class Ranks(World):
         return True
 
 
+def launched() -> bool:
+    """Whether torchrun started this process, as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def ends_first() -> bool:
+    """Whether no other process of this run has asked this before: who ends first knows why, the others follow it."""
+    if not launched():
+        return True
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+        return store.add(f"dagrpo/ended/{os.environ['TORCHELASTIC_RESTART_COUNT']}", 1) == 1
+    except dist.DistError:  # whoever keeps the store has gone already; better said twice than never
+        return True
+
+
 @contextmanager
 def open_world(sharded: bool) -> Iterator[World]:
     """Join the processes that torchrun started, if it started this one.
@@ -149,8 +168,7 @@ def open_world(sharded: bool) -> Iterator[World]:
         sharded: whether a process by itself is to hold sharded weights too (:mod:`dagrpo.policy.sharding`), as it must
             to compute in bf16.
     """
-    launched = "TORCHELASTIC_RUN_ID" in os.environ
-    if not (launched or sharded):
+    if not (launched() or sharded):
         yield ALONE
         return
     import torch
@@ -160,7 +178,7 @@ def open_world(sharded: bool) -> Iterator[World]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl"
-    if launched:
+    if launched():
         dist.init_process_group(backend)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,10 @@ def run(folder: Path, config: Path, *words: str) -> subprocess.CompletedProcess[
     return subprocess.run(snakemake(folder, config, *words), capture_output=True, text=True, timeout=400, check=False)
 
 
+def step_of(sealed: Path) -> int:
+    return int(sealed.name.split("-")[1])
+
+
 def contents(folder: Path) -> dict[str, str]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest() for path in files}
@@ -112,12 +117,45 @@ def test_a_changed_method_runs_alone(finished: Path) -> None:
     assert "train grpo" not in plan and "base mini, seed" not in plan and "evaluate grpo" not in plan
 
 
-def test_two_processes_share_a_run(tmp_path: Path) -> None:
-    path = "results/tiny/runs/mini/grpo/seed0/run.json"
-    done = run(tmp_path, experiment(tmp_path, processes=2), "--cores", "2", path)
+def test_two_processes_share_a_run_and_are_stopped_and_go_on_together(tmp_path: Path) -> None:
+    """Once without a stop; then with Ctrl-C and, on its heels, SIGTERM, and once more to the same bits."""
+    settings = yaml.safe_load(experiment(tmp_path).read_text())
+    config = experiment(
+        tmp_path,
+        processes=2,
+        arms={"grpo": {"method": "grpo"}, "random": {"method": "random_reward"}},  # which has a gradient at any rate
+        train=settings["train"] | {"steps": 6, "checkpoint_every": 1},
+    )
+    results = tmp_path / "results" / "tiny"
+    made, state = results / "runs" / "mini" / "random" / "seed0", results / "state" / "train" / "mini.random.seed0"
+    command = snakemake(tmp_path, config, "--cores", "2", str((made / "run.json").relative_to(tmp_path)))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    card = json.loads((tmp_path / path).read_text())
-    assert card["processes"] == 2 and card["consumed"]["samples"] == 4 * 4 * 4
+    card = json.loads((made / "run.json").read_text())
+    assert card["processes"] == 2 and card["consumed"]["samples"] == 6 * 4 * 4
+    assert all(json.loads(line)["grad_norm"] > 0 for line in (made / "metrics.jsonl").read_text().splitlines())
+    whole = {name: digest for name, digest in contents(made).items() if name.startswith(("model/", "metrics"))}
+    assert {"model/model.safetensors", "metrics.jsonl"} < whole.keys()
+    shutil.rmtree(made)
+
+    said = tmp_path / "said.txt"
+    with said.open("w") as stream:
+        job = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while not any(int(folder.name[-1]) >= 2 for folder in state.glob("step-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(job.pid, signal.SIGINT)
+        time.sleep(0.1)
+        os.killpg(job.pid, signal.SIGTERM)
+        assert job.wait(60) != 0
+    assert said.read_text().count("interrupted: the state is sealed") == 1, said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert not (made / "run.json").exists()
+
+    assert subprocess.run(command, capture_output=True, timeout=400, check=False).returncode == 0
+    assert "continuing after step" in (results / "logs" / "train" / "mini.random.seed0.log").read_text()
+    assert {name: contents(made)[name] for name in whole} == whole
+    assert not state.exists()
 
 
 def test_stopped_anywhere_the_next_call_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:

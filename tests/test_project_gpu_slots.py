@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dagrpo.errors import EXIT_INTERRUPTED, UserError
-from dagrpo.gpu_slot import FOLDER, VISIBLE, take, visible_devices
+from dagrpo.gpu_slot import FOLDER, VISIBLE, lock_folder, take, visible_devices
 from tests.test_project_workflow import ROOT, Workspace
 
 PROFILES = ROOT / "profiles"
@@ -145,6 +145,32 @@ def test_a_device_is_known_by_its_uuid(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(VISIBLE, "")
     with pytest.raises(UserError, match="no GPU is visible"):
         visible_devices()
+
+
+def test_jobs_of_slurm_wait_for_none_but_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where jobs are confined to their devices, each calls its first one 0."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv(FOLDER, raising=False)
+
+    def taken(**slurm: str) -> list[int] | None:
+        for name in ("SLURM_JOB_ID", "SLURM_GPUS_ON_NODE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in slurm.items():
+            monkeypatch.setenv(name, value)
+        found = take({"0": "0"}, 1, lock_folder())
+        return found and found[1]
+
+    held = [
+        taken(SLURM_JOB_ID="7", SLURM_GPUS_ON_NODE="1"),
+        taken(SLURM_JOB_ID="8", SLURM_GPUS_ON_NODE="1"),
+        taken(),
+    ]
+    assert all(held)
+    assert taken(SLURM_JOB_ID="7", SLURM_GPUS_ON_NODE="1") is None  # another command of the same job
+    assert taken(SLURM_JOB_ID="9") is None  # Slurm gave it no device: it is one of this node's commands like any other
+    for locks in held:
+        for lock in locks or []:
+            os.close(lock)
 
 
 def test_profiles_differ_only_where_they_must() -> None:

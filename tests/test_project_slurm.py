@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dagrpo.gpu_slot import FOLDER, VISIBLE
 from tests.test_project_workflow import ROOT, Workspace
@@ -45,9 +46,14 @@ from pathlib import Path
 for path in Path({folder!r}).glob("*.json"):
     print(f"{{path.stem}}|{{json.loads(path.read_text())['state']}}")
 """
-SRUN = """#!/bin/sh
-while [ "${1#-}" != "$1" ]; do shift; done
-exec "$@"
+SRUN = """#!{python}
+import json, os, sys
+from pathlib import Path
+words = sys.argv[1:]
+options = words[:next(index for index, word in enumerate(words) if not word.startswith("-"))]
+with Path({folder!r}, "steps").open("a") as steps:
+    steps.write(json.dumps(options) + "\\n")
+os.execvp(words[len(options)], words[len(options):])
 """
 SCONTROL = """#!/bin/sh
 echo "MinJobAge = 600 sec"
@@ -66,7 +72,7 @@ class Cluster(Workspace):
         self.jobs.mkdir()
         filled = {"python": sys.executable, "folder": str(self.jobs)}
         commands = {"sbatch": SBATCH.format(**filled), "squeue": SQUEUE.format(**filled)}
-        commands |= {"srun": SRUN, "scontrol": SCONTROL, "sinfo": SINFO, "sacct": "#!/bin/sh\n"}
+        commands |= {"srun": SRUN.format(**filled), "scontrol": SCONTROL, "sinfo": SINFO, "sacct": "#!/bin/sh\n"}
         for name, text in commands.items():
             path = folder / "bin" / name
             path.write_text(text)
@@ -74,7 +80,7 @@ class Cluster(Workspace):
 
     def submit(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         path = f"{self.folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {"PATH": path, "PYTHONPATH": str(ROOT), VISIBLE: "0", FOLDER: str(self.folder / "locks")}
+        environment = {"PATH": path, "PYTHONPATH": str(ROOT), VISIBLE: "0,1,2,3", FOLDER: str(self.folder / "locks")}
         program: list[str | Path] = [APART] if APART.exists() else [sys.executable, "-m", "snakemake"]
         quick = ["--slurm-init-seconds-before-status-checks", "1", "--slurm-status-command", "squeue"]
         profile: list[str | Path] = ["--workflow-profile", ROOT / "profiles" / "slurm", *quick, "--latency-wait", "5"]
@@ -87,6 +93,10 @@ class Cluster(Workspace):
             timeout=500,
             check=False,
         )
+
+    def steps(self) -> list[list[str]]:
+        """The options of srun for each step of a job."""
+        return [json.loads(line) for line in (self.jobs / "steps").read_text().splitlines()]
 
     def submitted(self, rule: str) -> list[list[str]]:
         """The words of sbatch for each submission of a rule, in order, without the job's own command."""
@@ -118,7 +128,25 @@ def test_a_training_is_submitted_with_its_needs_and_again_when_interrupted(clust
     assert cluster.called().count("train dagrpo 0") == 2
     first, second = cluster.submitted("train")
     assert first[first.index("--mem") + 1] == "192000" and first[first.index("-t") + 1] == "1440"
-    assert {"--requeue", "--gpus=1", "--signal=TERM@300"} <= set(first)
+    assert {"--requeue", "--gpus=1", "--nodes=1", "--signal=TERM@300"} <= set(first)
     assert shlex.join(first) == shlex.join(second)
     (check,) = cluster.submitted("check")
     assert check[check.index("--mem") + 1] == "8000" and not [word for word in check if word.startswith("--gpus")]
+
+
+def test_processes_that_share_a_run_are_one_task_with_their_gpus_on_one_node(cluster: Cluster) -> None:
+    """The step is started alike: each runs the job's program once, and that starts the others."""
+    threads = 3
+    settings = yaml.safe_load(cluster.experiment().read_text())
+    config = cluster.experiment(device="cuda", processes=4, train=settings["train"] | {"threads": threads})
+    done = cluster.submit(TARGET, "--configfile", config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (train,) = cluster.submitted("train")
+    assert {"--gpus=4", "--nodes=1", f"--cpus-per-task={4 * threads}"} <= set(train)
+    assert not [word for word in train if word.startswith("--ntasks")]
+    (step,) = [words for words in cluster.steps() if "--gpus=4" in words]
+    assert {"-n1", "--nodes=1"} <= set(step)
+    calls = [json.loads(line) for line in (cluster.folder / "calls.jsonl").read_text().splitlines()]
+    assert [options["--processes"] for verb, options in calls if verb == "train"] == ["4"]
+    held = [json.loads(line) for line in (cluster.folder / "gpus.jsonl").read_text().splitlines()]
+    assert [device for verb, device, *_ in held if verb == "train"] == ["0,1,2,3"]

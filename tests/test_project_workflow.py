@@ -22,8 +22,6 @@ ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
     "Shell command directly uses variable TRAIN from outside of the rule",
 }
 
-TORCHRUN = "torchrun --standalone --nproc-per-node"
-
 
 class Workspace:
     """An empty folder in which the repository's workflow runs with fake jobs."""
@@ -221,15 +219,12 @@ def test_a_mistake_ends_with_its_sentence(workspace: Workspace, words: list[str]
     ("changes", "command"),
     [
         ({"device": "cpu"}, "exec dagrpo train --spec"),
-        ({"device": "cpu", "processes": 2}, f"exec {TORCHRUN} 2 -m dagrpo.cli train --spec"),
-        (
-            {"device": "cuda", "processes": 4},
-            f"exec dagrpo gpu-slot --count 4 -- {TORCHRUN} 4 -m dagrpo.cli train --spec",
-        ),
+        ({"device": "cpu", "processes": 2}, "exec dagrpo train --processes 2 --spec"),
+        ({"device": "cuda", "processes": 4}, "exec dagrpo gpu-slot --count 4 -- dagrpo train --processes 4 --spec"),
     ],
     ids=["one", "two on cpu", "four gpus"],
 )
-def test_torchrun_starts_a_run_of_several_processes(
+def test_an_experiment_says_how_many_processes_share_a_run(
     workspace: Workspace, changes: dict[str, Any], command: str
 ) -> None:
     config = workspace.experiment(**changes)

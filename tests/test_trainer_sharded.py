@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from dagrpo import checkpoints
 from dagrpo.algorithm import methods
 from dagrpo.config import TrainSpec
-from dagrpo.errors import Interrupted
+from dagrpo.errors import EXIT_USER_ERROR, Interrupted
 from dagrpo.trainer.job import train
 from dagrpo.world import open_world
 from tests.miniature import spec
@@ -176,6 +176,22 @@ def test_bf16_keeps_its_weights_in_fp32(launch: Launch) -> None:
     assert any(not torch.equal(tensor, tensor.bfloat16().float()) for tensor in after.values())
 
 
+@pytest.mark.parametrize("started", ["by torchrun", "by the program"])
+def test_a_mistake_that_all_find_is_said_once(base: Path, problems: Path, tmp_path: Path, started: str) -> None:
+    (tmp_path / "spec.json").write_text(spec("grpo", {"dleta": 3}).model_dump_json())
+    words: list[str | Path] = ["train", "--spec", tmp_path / "spec.json", "--seed", "0", "--base", base]
+    words += ["--problems", problems, "--out", tmp_path / "out", "--state", tmp_path / "state"]
+    module = [sys.executable, "-m", "dagrpo.cli"]
+    command = torchrun("-m", "dagrpo.cli", *words)
+    if started == "by the program":
+        command = [*module, *map(str, words), "--processes", "2"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr.count("unknown key 'dleta'") == 1 and "interrupted" not in done.stderr
+    if started == "by the program":
+        assert done.returncode == EXIT_USER_ERROR
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
 def test_a_process_that_dies_ends_the_job_and_leaves_the_sealed_state(launch: Launch, tmp_path: Path) -> None:
     job = spec("dagrpo", **SMALL | {"steps": 20, "checkpoint_every": 2})
     (tmp_path / "spec.json").write_text(job.model_dump_json())
@@ -185,14 +201,14 @@ def test_a_process_that_dies_ends_the_job_and_leaves_the_sealed_state(launch: La
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
     errors = tmp_path / "errors"
     with errors.open("w") as stream:
-        agent = subprocess.Popen(torchrun("-m", "dagrpo.cli", "train", *words), env=ENVIRONMENT, stderr=stream)
+        command = [sys.executable, "-m", "dagrpo.cli", "train", "--processes", "2", *words]
+        agent = subprocess.Popen(command, env=ENVIRONMENT, stderr=stream)
         deadline = time.monotonic() + 300
         while not checkpoints.step_folder(state, 4).exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(children(agent.pid)[-1], signal.SIGKILL)
-        assert agent.wait(timeout=120) != 0
-    said = errors.read_text()
-    assert "exitcode  : -9" in said and "run the same command again" in said
+        assert agent.wait(timeout=120) == EXIT_USER_ERROR
+    assert "error: process 2 of 2 ended first, with SIGKILL" in errors.read_text()
     assert not (tmp_path / "out").exists()
     folder = checkpoints.latest(state)
     assert folder is not None and folder.name >= "step-00000004"

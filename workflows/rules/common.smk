@@ -155,10 +155,9 @@ def gpu_slot(processes=1):
 
 
 def train_command():
-    """What starts a training run: the program itself, or torchrun for several processes of it."""
+    """What starts a training run, on one process or several."""
     processes = EXPERIMENT.processes
-    started = f"torchrun --standalone --nproc-per-node {processes} -m dagrpo.cli" if processes > 1 else "dagrpo"
-    return f"{gpu_slot(processes)}{started} train"
+    return f"{gpu_slot(processes)}dagrpo train" + (f" --processes {processes}" if processes > 1 else "")
 
 
 def base_threads(wildcards):
