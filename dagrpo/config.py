@@ -450,6 +450,10 @@ class BenchmarksSpec(Strict):
     threads: int
     verifier: Verifier
     device: Literal["auto", "cpu", "cuda"]
+    engine: EngineOptions = Field(
+        TorchEmbedded(),
+        exclude_if=lambda engine: engine.kind == "torch",  # specs of it, and the samples, stay what they were
+    )
 
 
 class ContaminationSpec(Strict):
@@ -545,6 +549,7 @@ def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
         benchmarks=settings.tasks,
         verifier=experiment.verifier if experiment.verifier.kind == "math" else Verifier(),
         device=experiment.device,
+        engine=experiment.engine,
         **settings.model_dump(exclude={"tasks", "arms"}),
     )
 

@@ -29,8 +29,11 @@ def benchmark(
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows decoded together; does not change a sample.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32 or bfloat16; vLLM computes in bfloat16 on a GPU, else in float32.")
+    ] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[str, typer.Option(help="What samples: torch, or vllm where it is installed.")] = "torch",
     source: Source = None,
     judge: Annotated[str, typer.Option(help="Whose word is the verdict: math_verify or sympy.")] = "math_verify",
     workers: Annotated[int, typer.Option(min=1, help="Processes that judge answers.")] = 1,
@@ -40,6 +43,7 @@ def benchmark(
     from dagrpo.config import Verifier, parse
     from dagrpo.signals import stop_flag
     from eval.nine.benchmarks import choose
+    from eval.nine.lm_model import find_engine
     from eval.nine.lm_run import Settings, as_text, run
 
     chosen = choose(tasks)
@@ -56,6 +60,7 @@ def benchmark(
         device=device,
         source=source,
         verifier=parse(Verifier, {"judge": judge, "workers": workers}, "benchmark"),
+        engine=find_engine(engine),
     )
     with stop_flag() as should_stop:
         print(as_text(run(read_models(models), settings, out, should_stop)))

@@ -2,15 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dagrpo import provenance
 from dagrpo.checkpoints import flush, write_atomically
-from dagrpo.config import EvaluationSpec
+from dagrpo.config import EngineOptions, EvaluationSpec
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
@@ -21,6 +22,14 @@ from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
+
+ROUNDS = 4
+"""Samples that a batch may hold, as a multiple of the rows that are decoded together.
+
+Waiting samples take the place of finished ones, so a batch waits for its longest rows once and not once a round.
+"""
+
+Asked = TypeVar("Asked")
 
 
 def evaluate(
@@ -34,7 +43,8 @@ def evaluate(
 ) -> None:
     """Write one record for each sample of each problem to ``out``, and ``<out stem>.meta.json`` beside it.
 
-    A stopped or killed call loses at most one batch of samples: the next one continues after the last whole batch.
+    A stopped or killed call loses at most one batch, ``ROUNDS`` times ``rollout_rows`` samples: the next one continues
+    after the last whole batch.
 
     Raises:
         UserError: the checkpoint or the problem file cannot be used.
@@ -42,8 +52,7 @@ def evaluate(
     """
     torch.set_num_threads(spec.threads)
     device = resolve_device(spec.device)
-    # An engine with a copy of the weights needs them once, and all the memory that it can get.
-    policy = load_policy(model, device if spec.engine.kind == "torch" else torch.device("cpu"))
+    policy = load_policy(model, policy_device(spec.engine, device))
     rows = read_problems(problems)
     meta = {
         "spec": spec.model_dump(mode="json"),
@@ -54,16 +63,17 @@ def evaluate(
         **provenance.card(device, versions(spec.engine)),
     }
     asked = spec.model_copy(update={"engine": engine_essence(spec.engine)}).model_dump(mode="json")
-    partial = Partial(state, sha256(json.dumps({**meta, "spec": asked}, sort_keys=True).encode()).hexdigest())
-    batches = _batches(rows, spec)
+    identity = {**meta, "spec": asked, "rounds": ROUNDS}
+    partial = Partial(state, sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest())
+    todo = batches(rows, [_samples(problem, spec) for problem in rows], spec.rollout_rows)
     with (
         make_verifier(spec.verifier, should_stop) as verifier,
         make_engine(spec.engine, policy, spec.rollout_rows, device, should_stop) as engine,
         progress(f"evaluate {out.parent.name} {out.stem}", len(rows)) as report,
     ):
-        done = sum(len(batch) for batch in batches[: partial.batches])
+        done = sum(len(batch) for batch in todo[: partial.batches])
         report(done)
-        for batch in batches[partial.batches :]:
+        for batch in todo[partial.batches :]:
             partial.append(_records(batch, policy, engine, verifier, spec, seed))
             done += len(batch)
             report(done)
@@ -77,17 +87,28 @@ def meta_path(samples: Path) -> Path:
     return samples.with_suffix(".meta.json")
 
 
-def _batches(problems: list[Problem], spec: EvaluationSpec) -> list[list[Problem]]:
-    batches: list[list[Problem]] = [[]]
-    rows = 0
-    for problem in problems:
-        count = _samples(problem, spec)
-        if batches[-1] and rows + count > spec.rollout_rows:
-            batches.append([])
-            rows = 0
-        batches[-1].append(problem)
-        rows += count
-    return batches
+def batches(asked: Iterable[Asked], samples: Iterable[int], rows: int) -> list[list[Asked]]:
+    """Cut what is asked for into batches, in order.
+
+    Args:
+        samples: of each thing that is asked for; its samples stay together.
+        rows: samples decoded together; a batch holds at most ``ROUNDS`` times as many, or one thing alone.
+    """
+    found: list[list[Asked]] = [[]]
+    held = 0
+    for one, count in zip(asked, samples, strict=True):
+        if found[-1] and held + count > ROUNDS * rows:
+            found.append([])
+            held = 0
+        found[-1].append(one)
+        held += count
+    return found
+
+
+def policy_device(engine: EngineOptions, device: torch.device) -> torch.device:
+    """Where to put a policy that is only sampled from, on ``device``: an engine with a copy of the weights needs them
+    once, and all the memory that it can get."""
+    return device if engine.kind == "torch" else torch.device("cpu")
 
 
 def _samples(problem: Problem, spec: EvaluationSpec) -> int:

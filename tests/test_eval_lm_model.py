@@ -1,18 +1,32 @@
 """Our engine under lm-eval: the samples of ordinary evaluation, whole after a kill, equal to lm-eval's own model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 
-from dagrpo.config import EvaluationSpec, PromptSpec, Verifier
+from dagrpo.config import (
+    EngineOptions,
+    EvaluationSpec,
+    Experiment,
+    PromptSpec,
+    Verifier,
+    VllmColocated,
+    VllmServer,
+    benchmarks_spec,
+)
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.store import read_problems
-from dagrpo.signals import never
+from dagrpo.rollout.engine import Engine
+from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.signals import ShouldStop, never
 from eval.nine.benchmarks import BENCHMARKS, TASKS
-from eval.sampling import evaluate, meta_path
+from eval.sampling import ROUNDS, evaluate, meta_path
 from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import stop_after
 
@@ -24,9 +38,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from eval.nine.lm_model import DagrpoLM
-from eval.nine.lm_run import Settings, as_text, run
+from eval.nine.lm_run import Settings, as_text, run, run_one, settings_of
 from eval.nine.lm_task import Response
 
+ROOT = Path(__file__).parent.parent
 SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_gen_toks": 12, "until": []}
 
 
@@ -94,25 +109,27 @@ def test_answers_come_back_in_the_order_of_the_requests(base: Path) -> None:
 
 
 def test_a_stopped_run_loses_at_most_one_batch(base: Path, tmp_path: Path) -> None:
-    whole = sample(model(base), requests(6))
+    asked = requests(6 * ROUNDS)
+    whole = sample(model(base), asked)
     stops = 0
     while True:
         try:
-            parts = sample(model(base, tmp_path / "state", stop_after(18)), requests(6))
+            parts = sample(model(base, tmp_path / "state", stop_after(18 * ROUNDS)), asked)
             break
         except Interrupted:
             stops += 1
             kept = (tmp_path / "state" / "dagrpo_math500" / "records.jsonl").read_text().splitlines()
-            assert len(kept) == 4 * stops
+            assert len(kept) == 4 * ROUNDS * stops
     assert stops == 2 and parts == whole
     assert [part.finish for part in parts] == [response.finish for response in whole]
 
 
 def test_batches_of_other_settings_are_not_continued(base: Path, tmp_path: Path) -> None:
+    asked = requests(6 * ROUNDS)
     with pytest.raises(Interrupted):
-        model(base, tmp_path, stop_after(18)).generate_until(requests(6))
-    other = model(base, tmp_path, seed=1).generate_until(requests(6))
-    assert other == model(base, seed=1).generate_until(requests(6)) != model(base).generate_until(requests(6))
+        model(base, tmp_path, stop_after(18 * ROUNDS)).generate_until(asked)
+    other = model(base, tmp_path, seed=1).generate_until(asked)
+    assert other == model(base, seed=1).generate_until(asked) != model(base).generate_until(asked)
 
 
 def test_greedy_samples_are_all_the_same(base: Path) -> None:
@@ -187,11 +204,76 @@ def test_a_killed_run_goes_on(base: Path, tmp_path: Path, monkeypatch: pytest.Mo
     write_mirror(tmp_path / "mirror", monkeypatch)
     run({"one": str(base)}, settings(), tmp_path / "whole")
     with pytest.raises(Interrupted):
-        run({"one": str(base)}, settings(), tmp_path / "parts", stop_after(10))
-    assert (tmp_path / "parts" / "state" / "one").is_dir()
+        run({"one": str(base)}, settings(), tmp_path / "parts", stop_after(15))
+    kept = (tmp_path / "parts" / "state" / "one" / "dagrpo_aime2024" / "records.jsonl").read_text()
+    assert len(kept.splitlines()) == 3 * QUESTIONS
     run({"one": str(base)}, settings(), tmp_path / "parts")
     for name in ("one.jsonl", "scores.csv"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+class Made:
+    """Stands for ``make_engine``: notes what is asked for, and samples by the torch engine all the same."""
+
+    def __init__(self) -> None:
+        self.options: list[EngineOptions] = []
+
+    @contextmanager
+    def __call__(
+        self, options: EngineOptions, policy: Policy, rows: int, device: Any, should_stop: ShouldStop
+    ) -> Iterator[Engine]:
+        self.options.append(options)
+        yield TorchEngine(policy, rows, should_stop)
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Made:
+    made = Made()
+    monkeypatch.setattr("eval.nine.lm_model.make_engine", made)
+    return made
+
+
+def test_the_experiments_engine_samples_all_tasks_of_a_checkpoint(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: Made
+) -> None:
+    mirror = write_mirror(tmp_path / "mirror", monkeypatch)
+    told = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text()) | {
+        "device": "cpu",
+        "engine": {"kind": "vllm", "memory": 0.2},
+        "benchmarks": {"tasks": ["math500", "ood"], "max_new_tokens": 6, "mirror": str(mirror)},
+    }
+    spec = benchmarks_spec(Experiment.model_validate(told))
+    asked = settings_of(spec.model_copy(update={"benchmarks": ("math500", "arc_challenge")}), 0)
+    meta = run_one(str(base), asked, tmp_path / "one.jsonl", tmp_path / "state")
+    assert engines.options == [VllmColocated(memory=0.2)]
+    assert meta["spec"]["engine"] == VllmColocated(memory=0.2).model_dump()
+    run_one(str(base), asked, tmp_path / "one.jsonl", tmp_path / "state")
+    assert len(engines.options) == 1, "what is finished was run again"
+
+
+def test_another_engine_is_another_setting_but_where_a_server_stands_is_none(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: Made
+) -> None:
+    write_mirror(tmp_path / "mirror", monkeypatch)
+    for engine in (VllmServer(url="http://one:1"), VllmServer(url="http://other:2"), VllmColocated()):
+        run({"one": str(base)}, settings(benchmarks=("math500",), samples={}, engine=engine), tmp_path / "out")
+    assert [engine.kind for engine in engines.options] == ["vllm_server", "vllm"]
+
+
+def test_the_torch_engine_is_not_spoken_of(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So specs and samples from before there was a choice are still those that are asked for."""
+    told = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text()) | {"benchmarks": {}}
+    assert "engine" not in json.loads(benchmarks_spec(Experiment.model_validate(told)).model_dump_json())
+    write_mirror(tmp_path / "mirror", monkeypatch)
+    run({"one": str(base)}, settings(benchmarks=("math500",), samples={}), tmp_path / "out")
+    assert "engine" not in json.loads(meta_path(tmp_path / "out" / "one.jsonl").read_text())["spec"]
+
+
+def test_lm_eval_names_an_engine_by_a_word(base: Path) -> None:
+    assert model(base).engine.kind == "torch"
+    assert DagrpoLM.create_from_arg_string(f"pretrained={base},engine=vllm").engine == VllmColocated()
+    with pytest.raises(UserError, match="there is no 'vlm'; did you mean 'vllm'"):
+        model(base, engine="vlm")
 
 
 def asked(lm: Any, checkpoint: Path, tokens: int, limit: int) -> dict[str, list[tuple[Any, ...]]]:

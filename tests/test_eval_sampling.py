@@ -10,9 +10,11 @@ import pytest
 from dagrpo.config import EvaluationSpec, PromptSpec, Verifier
 from dagrpo.errors import Interrupted
 from dagrpo.problems.store import read_problems
-from eval.sampling import evaluate, meta_path
+from eval.sampling import ROUNDS, batches, evaluate, meta_path
 from tests.miniature import stop_after
 
+SECOND_BATCH = 30 * ROUNDS
+"""Decoding steps after which the first batch of these tests is kept and the last one is not."""
 KEYS = [
     "problem_id", "family", "level", "problem_hash", "prompt_hash", "sample", "seed", "text", "tokens", "finish",
     "verdict", "extracted", "rule", "judges",
@@ -25,7 +27,7 @@ def _spec(**changes: Any) -> EvaluationSpec:
         "samples_by_family": {},
         "temperature": 0.6,
         "max_new_tokens": 20,
-        "rollout_rows": 8,
+        "rollout_rows": 4,
         "threads": 1,
         "prompt": PromptSpec(),
         "verifier": Verifier(kind="exact"),
@@ -60,7 +62,7 @@ def test_stopped_anywhere_it_continues_to_the_same_bytes(base: Path, evaluation_
                 0,
                 tmp_path / "parts.jsonl",
                 tmp_path / "b",
-                stop_after(moments.randrange(30, 120)),
+                stop_after(ROUNDS * moments.randrange(8, 30)),
             )
         except Interrupted:
             stops += 1
@@ -75,7 +77,9 @@ def test_a_torn_last_batch_is_sampled_again(base: Path, evaluation_problems: Pat
     """What a crash between writing records and logging them leaves behind."""
     evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "whole.jsonl", tmp_path / "a")
     with pytest.raises(Interrupted):
-        evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "parts.jsonl", tmp_path / "b", stop_after(50))
+        evaluate(
+            _spec(), base, evaluation_problems, 0, tmp_path / "parts.jsonl", tmp_path / "b", stop_after(SECOND_BATCH)
+        )
     with (tmp_path / "b" / "records.jsonl").open("a") as stream:
         stream.write('{"problem_id": "half a reco')
     evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "parts.jsonl", tmp_path / "b")
@@ -84,10 +88,18 @@ def test_a_torn_last_batch_is_sampled_again(base: Path, evaluation_problems: Pat
 
 def test_samples_of_another_setting_are_not_continued(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        evaluate(_spec(), base, evaluation_problems, 0, tmp_path / "s.jsonl", tmp_path / "state", stop_after(50))
+        evaluate(
+            _spec(), base, evaluation_problems, 0, tmp_path / "s.jsonl", tmp_path / "state", stop_after(SECOND_BATCH)
+        )
     evaluate(_spec(temperature=0.0), base, evaluation_problems, 0, tmp_path / "s.jsonl", tmp_path / "state")
     evaluate(_spec(temperature=0.0), base, evaluation_problems, 0, tmp_path / "t.jsonl", tmp_path / "other")
     assert (tmp_path / "s.jsonl").read_bytes() == (tmp_path / "t.jsonl").read_bytes()
+
+
+def test_a_batch_is_several_times_what_is_decoded_together() -> None:
+    counts = [3, 3, ROUNDS * 4 - 6, 1, ROUNDS * 9, 2]
+    assert batches("abcdef", counts, 4) == [["a", "b", "c"], ["d"], ["e"], ["f"]]
+    assert ROUNDS > 1, "no waiting sample would ever take the place of a finished one"
 
 
 def test_the_decoding_batch_does_not_change_a_sample(base: Path, evaluation_problems: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import yaml
 
 from dagrpo.errors import EXIT_INTERRUPTED, UserError
 from dagrpo.gpu_slot import FOLDER, VISIBLE, lock_folder, take, visible_devices
-from tests.test_project_workflow import ROOT, Workspace
+from tests.test_project_workflow import ROOT, Workspace, planned
 
 PROFILES = ROOT / "profiles"
 SLOT = [sys.executable, "-m", "dagrpo.cli", "gpu-slot"]
@@ -49,6 +50,24 @@ def test_jobs_of_the_workflow_never_share_a_device(tmp_path: Path, locks: Path) 
     assert [verb for verb, *_ in intervals].count("train") == 4
     assert {device for verb, device, *_ in intervals if verb == "train"} == {"0", "1"}
     assert overlapping(tmp_path / "gpus.jsonl") == []
+
+
+def test_every_rule_that_claims_gpus_locks_them(tmp_path: Path) -> None:
+    rules = "".join(path.read_text() for path in (ROOT / "workflows" / "rules").glob("*.smk"))
+    texts = dict(text.split(":", 1) for text in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:])
+    claiming = {rule for rule, text in texts.items() if "gpu=" in text}
+    assert claiming == {rule for rule, text in texts.items() if re.search(r'"exec \{(GPU_SLOT|TRAIN)\}', text)}
+    assert claiming >= {"train", "evaluate", "nine"}
+
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed, without which no benchmarks can be planned")
+    workspace = Workspace(tmp_path)
+    train = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())["train"] | {"snapshots": [0]}
+    config = workspace.experiment(device="cuda", train=train, benchmarks={"mirror": str(tmp_path)})
+    done = workspace.snakemake("-n", "-p", "--configfile", config)
+    assert done.returncode == 0, done.stderr
+    jobs = {rule: count for rule, count in planned(done).items() if rule in claiming}
+    assert set(jobs) == claiming, "this experiment has no job for some rule"
+    assert (done.stdout + done.stderr).count("exec dagrpo gpu-slot --count 1 -- dagrpo ") == sum(jobs.values())
 
 
 def test_an_interrupted_job_is_tried_again_and_goes_on(tmp_path: Path) -> None:

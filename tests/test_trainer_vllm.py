@@ -1,4 +1,4 @@
-"""Whole jobs through the true vLLM: training steps, evaluation, and a resumed run."""
+"""Whole jobs through the true vLLM: training steps, evaluation, the benchmarks, and a resumed run."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from dagrpo.config import EvaluationSpec, PromptSpec, Verifier, VllmColocated
+from dagrpo.config import EvaluationSpec, PromptSpec, TorchEmbedded, Verifier, VllmColocated
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.policy.checkpoint import save_policy
 from dagrpo.trainer.job import train
 from dagrpo.world import open_world
 from eval.sampling import evaluate, meta_path
+from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import guessing_base, spec
 from tests.sharded_jobs import train_sharded
-from tests.vllm_policies import needs_vllm
+from tests.vllm_policies import BUDGET, make_policy, needs_vllm
 
 pytestmark = [pytest.mark.vllm, needs_vllm]
 ENGINE = VllmColocated(memory=0.01, eager=True)
@@ -114,3 +116,24 @@ def test_a_checkpoint_is_evaluated(made: tuple[Path, Path], evaluation_problems:
     assert len(records) == 2 * len(evaluation_problems.read_text().splitlines())
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert json.loads(meta_path(tmp_path / "one.jsonl").read_text())["spec"]["engine"]["kind"] == "vllm"
+
+
+def test_benchmarks_are_answered_as_by_the_torch_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greedily, two tasks of made-up rows; one vLLM for both."""
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    from eval.nine.lm_run import Settings, run
+
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # takes seconds
+    write_mirror(tmp_path / "mirror", monkeypatch)
+    save_policy(make_policy(), tmp_path / "base")
+    tasks = ("math500", "arc_challenge")
+    answered = {}
+    for name, engine in {"torch": TorchEmbedded(), "vllm": ENGINE}.items():
+        asked = Settings(tasks, "chat", temperature=0.0, max_tokens=BUDGET, rows=2, device="cpu", engine=engine)
+        run({"one": str(tmp_path / "base")}, asked, tmp_path / name)
+        records = [json.loads(line) for line in (tmp_path / name / "one.jsonl").read_text().splitlines()]
+        answered[name] = [(row["problem_id"], row["text"], row["tokens"], row["finish"]) for row in records]
+    assert answered["vllm"] == answered["torch"]
+    assert len({text for _, text, *_ in answered["torch"]}) > QUESTIONS, "answers that tell nothing"
+    meta = json.loads(meta_path(tmp_path / "vllm" / "one.jsonl").read_text())
+    assert meta["spec"]["engine"]["kind"] == "vllm" and any(name.startswith("vllm") for name in meta["versions"])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,37 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from dagrpo import provenance
+from dagrpo.config import EngineOptions, TorchEmbedded, VllmColocated, nearest
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.progress import progress
-from dagrpo.rollout.engine import Request, Sampling
-from dagrpo.rollout.torch_engine import TorchEngine
+from dagrpo.rollout.engine import Engine, Request, Sampling
+from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.signals import ShouldStop, never
 from eval.nine.lm_task import Response
-from eval.sampling import Partial
+from eval.sampling import ROUNDS, Partial, batches, policy_device
+
+ENGINES: dict[str, EngineOptions] = {"torch": TorchEmbedded(), "vllm": VllmColocated()}
+"""The engines that a word can ask for, each with its defaults."""
+
+
+def find_engine(name: str) -> EngineOptions:
+    """Find an engine by its name. Raises ``UserError``."""
+    if name not in ENGINES:
+        raise UserError(f"engine: there is no {name!r}{nearest(name, list(ENGINES))}")
+    return ENGINES[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one task asks for; ``places`` are where its samples stand among all that is asked for."""
+
+    task: str
+    places: list[int]
+    requests: list[Request]
+    sampling: Sampling
+    until: list[str]
 
 
 @register_model("dagrpo")
@@ -35,6 +58,7 @@ class DagrpoLM(LM):
         batch_size: rows decoded together; does not change a sample.
         seed: of every draw.
         state: where finished batches are kept, so that a killed run loses at most one; nowhere if left out.
+        engine: what samples; a name, as lm-eval hands it over, stands for that engine's defaults.
         should_stop: looked at between decoding steps.
     """
 
@@ -48,20 +72,31 @@ class DagrpoLM(LM):
         max_batch_size: int | None = None,
         seed: int = 0,
         state: str | Path | None = None,
+        engine: EngineOptions | str = "torch",
         should_stop: ShouldStop = never,
     ) -> None:
         super().__init__()
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise UserError(f"dtype: torch has none named {dtype!r}; use float32 or bfloat16")
+        self.engine = find_engine(engine) if isinstance(engine, str) else engine
         folder = Path(pretrained)
         where = resolve_device("cpu" if device == "cpu" else "cuda" if str(device).startswith("cuda") else "auto")
+        self._device = where  # lm-eval's name for it
         self.policy = load_policy(
-            folder if folder.is_dir() else str(pretrained), where, getattr(torch, dtype), revision
+            folder if folder.is_dir() else str(pretrained),
+            policy_device(self.engine, where),
+            getattr(torch, dtype),
+            revision,
         )
         self.name, self.seed, self.should_stop = str(pretrained), seed, should_stop
         self.rows = int(batch_size)
         self.fingerprint = fingerprint(self.policy.model)
         self.state = None if state is None else Path(state)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Versions, hardware and code that sample."""
+        return provenance.card(self._device, versions(self.engine))
 
     @property
     def tokenizer(self) -> Any:
@@ -91,22 +126,23 @@ class DagrpoLM(LM):
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into its results about the model."""
-        return {"model_fingerprint": self.fingerprint, **provenance.card(self.policy.device)}
+        return {"model_fingerprint": self.fingerprint, **self.card}
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Sample responses, benchmark by benchmark, in the order of ``requests``.
 
-        The same instance, asked for again, is the next sample of its question.
+        The same instance, asked for again, is the next sample of its question. One engine serves all benchmarks.
 
         Raises:
             UserError: settings that the engine does not offer, or a prompt without room for the response.
             Interrupted: a stop was asked for; finished batches are kept.
         """
+        tasks = dict.fromkeys(request.task_name for request in requests)
+        jobs = [self._job(str(task), requests) for task in tasks]  # first, for an engine may take a minute to start
         responses: dict[int, str] = {}
-        for task in dict.fromkeys(request.task_name for request in requests):
-            places = [place for place, request in enumerate(requests) if request.task_name == task]
-            answers = self._task(str(task), [requests[place] for place in places], disable_tqdm)
-            responses.update(zip(places, answers, strict=True))
+        with make_engine(self.engine, self.policy, self.rows, self._device, self.should_stop) as engine:
+            for job in jobs:
+                responses.update(zip(job.places, self._sample(job, engine), strict=True))
         return [responses[place] for place in range(len(requests))]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -115,29 +151,33 @@ class DagrpoLM(LM):
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         raise UserError("model dagrpo samples only; for a task that needs log-likelihoods use lm-eval's model hf")
 
-    def _task(self, task: str, instances: Sequence[Instance], quiet: bool) -> list[str]:
+    def _job(self, task: str, asked: Sequence[Instance]) -> _Job:
+        places = [place for place, instance in enumerate(asked) if instance.task_name == task]
+        instances = [asked[place] for place in places]
         settings = normalize_gen_kwargs(instances[0].args[1])
         sampling = _sampling(settings, self.seed)
-        requests = self._requests(instances)
         if not all(instance.args[1] == instances[0].args[1] for instance in instances):
             raise UserError(f"{task}: its questions ask for different generation settings; give them one")
+        requests = self._requests(instances)
         self._check_room(task, requests, sampling.max_new_tokens)
-        batches = _batches(requests, self.rows)
-        engine = TorchEngine(self.policy, self.rows, self.should_stop)
-        partial = None if self.state is None else Partial(self.state / task, self._identity(requests, sampling))
+        return _Job(task, places, requests, sampling, settings["until"])
+
+    def _sample(self, job: _Job, engine: Engine) -> list[Response]:
+        partial = None if self.state is None else Partial(self.state / job.task, self._identity(job))
         rows: list[dict[str, Any]] = []
         if partial is not None:
             rows = [json.loads(line) for line in partial.content().decode().splitlines()]
-        with progress(task.removeprefix("dagrpo_"), len(instances)) as report:
+        todo = batches(job.requests, [request.samples for request in job.requests], self.rows)
+        with progress(job.task.removeprefix("dagrpo_"), len(job.places)) as report:
             report(len(rows))
-            for batch in batches[0 if partial is None else partial.batches :]:
-                rollouts = [rollout for group in engine.sample(batch, sampling) for rollout in group]
+            for batch in todo[0 if partial is None else partial.batches :]:
+                rollouts = [rollout for group in engine.sample(batch, job.sampling) for rollout in group]
                 new = [{"text": row.text, "tokens": len(row.tokens), "finish": row.finish} for row in rollouts]
                 if partial is not None:
                     partial.append(new)
                 rows += new
                 report(len(rows))
-        return [_cut(Response.of(row["text"], row["tokens"], row["finish"]), settings["until"]) for row in rows]
+        return [_cut(Response.of(row["text"], row["tokens"], row["finish"]), job.until) for row in rows]
 
     def _requests(self, instances: Sequence[Instance]) -> list[Request]:
         """One request a question; the samples of a question follow each other in what lm-eval asks for."""
@@ -167,10 +207,10 @@ class DagrpoLM(LM):
                 f"{window}; lower the budget to {window - longest}"
             )
 
-    def _identity(self, requests: Sequence[Request], sampling: Sampling) -> str:
-        asked = [(request.problem_id, request.prompt_tokens, request.samples) for request in requests]
-        card = provenance.card(self.policy.device)
-        what = [self.fingerprint, self.rows, repr(sampling), asked, card]
+    def _identity(self, job: _Job) -> str:
+        asked = [(request.problem_id, request.prompt_tokens, request.samples) for request in job.requests]
+        engine = engine_essence(self.engine).model_dump(mode="json")
+        what = [self.fingerprint, self.rows, ROUNDS, engine, repr(job.sampling), asked, self.card]
         return sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def forget(self) -> None:
@@ -185,15 +225,6 @@ def _sampling(settings: dict[str, Any], seed: int) -> Sampling:
     temperature = float(settings["temperature"]) if settings.get("do_sample") else 0.0
     # The purpose that ordinary evaluation has: the same seed and prompt give the same samples.
     return Sampling(temperature, int(settings["max_gen_toks"]), seed, "evaluate")
-
-
-def _batches(requests: Sequence[Request], rows: int) -> list[list[Request]]:
-    batches: list[list[Request]] = [[]]
-    for request in requests:
-        if batches[-1] and sum(asked.samples for asked in batches[-1]) + request.samples > rows:
-            batches.append([])
-        batches[-1].append(request)
-    return batches
 
 
 def _cut(response: Response, until: Sequence[str]) -> Response:

@@ -14,11 +14,12 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
-from dagrpo import provenance, seeds
+from dagrpo import seeds
 from dagrpo.checkpoints import write_atomically
-from dagrpo.config import BenchmarksSpec
+from dagrpo.config import BenchmarksSpec, EngineOptions, TorchEmbedded
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
+from dagrpo.rollout.make import engine_essence
 from dagrpo.signals import ShouldStop, never
 from eval.nine.benchmarks import BENCHMARKS, TASKS, Benchmark, find
 from eval.nine.lm_model import DagrpoLM
@@ -49,6 +50,7 @@ class Settings:
     source: str | None = None
     mirror: str | None = None
     verifier: VerifierSpec = field(default_factory=VerifierSpec)
+    engine: EngineOptions = field(default_factory=TorchEmbedded)
 
 
 def settings_of(spec: BenchmarksSpec, seed: int) -> Settings:
@@ -65,6 +67,7 @@ def settings_of(spec: BenchmarksSpec, seed: int) -> Settings:
         device=spec.device,
         mirror=None if spec.mirror is None else str(spec.mirror),
         verifier=spec.verifier,
+        engine=spec.engine,
     )
 
 
@@ -181,6 +184,7 @@ def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop
         batch_size=settings.rows,
         seed=settings.seed,
         state=state,
+        engine=settings.engine,
         should_stop=should_stop,
     )
     meta: dict[str, Any] = {
@@ -188,7 +192,7 @@ def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop
         "seed": settings.seed,
         "model": model,
         "model_fingerprint": lm.fingerprint,
-        **provenance.card(lm.policy.device),
+        **lm.card,
     }
     if path.exists() and meta_path(path).exists():
         before: dict[str, Any] = json.loads(meta_path(path).read_text())
@@ -260,7 +264,10 @@ def _records(benchmark: str, example: dict[str, Any], seed: int) -> list[dict[st
 
 def _told(settings: Settings) -> dict[str, Any]:
     """The settings that all checkpoints of a table share."""
-    return {**asdict(settings), "verifier": settings.verifier.model_dump(), "seed": None}
+    told = {**asdict(settings), "verifier": settings.verifier.model_dump(), "seed": None}
+    engine = engine_essence(told.pop("engine"))
+    # What the torch engine has sampled needs no word for it to stay up to date.
+    return told if engine.kind == "torch" else {**told, "engine": engine.model_dump(mode="json")}
 
 
 def _limited(counts: dict[str, Any], benchmarks: Sequence[str]) -> dict[str, list[int]]:

@@ -21,7 +21,7 @@ rule nine:
     message:
         "benchmarks of {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
+        "exec {GPU_SLOT}dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
         " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
 
 
