@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dagrpo.config import EvaluationSpec, PromptSpec, TorchEmbedded, Verifier, VllmColocated
+from dagrpo.config import EngineOptions, EvaluationSpec, PromptSpec, TorchEmbedded, Verifier, VllmColocated
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import save_policy
 from dagrpo.trainer.job import train
@@ -128,7 +128,8 @@ def test_benchmarks_are_answered_as_by_the_torch_engine(tmp_path: Path, monkeypa
     save_policy(make_policy(), tmp_path / "base")
     tasks = ("math500", "arc_challenge")
     answered = {}
-    for name, engine in {"torch": TorchEmbedded(), "vllm": ENGINE}.items():
+    engines: dict[str, EngineOptions] = {"torch": TorchEmbedded(), "vllm": ENGINE}
+    for name, engine in engines.items():
         asked = Settings(tasks, "chat", temperature=0.0, max_tokens=BUDGET, rows=2, device="cpu", engine=engine)
         run({"one": str(tmp_path / "base")}, asked, tmp_path / name)
         records = [json.loads(line) for line in (tmp_path / name / "one.jsonl").read_text().splitlines()]
