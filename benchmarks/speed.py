@@ -33,6 +33,7 @@ from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.signals import never
 from dagrpo.trainer.collect import problems_of_step
 from dagrpo.verify import make_verifier
+from eval.sampling import ROUNDS, batches
 
 CPU = torch.device("cpu")
 MICRO_TOKENS = 4096
@@ -68,6 +69,30 @@ def rollouts(policy: Policy, problems: Sequence[Problem], arguments: argparse.Na
                 times["engine"].row("torch engine", times["generate"], note),
             ],
         )
+
+
+def evaluation(policy: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) -> None:
+    """Four samples of each problem in batches as evaluation makes them, against batches that never refill a row."""
+    rows, samples = 2 * arguments.prompts * arguments.group, 4
+    requests = [Request(problem.id, render(problem, policy.tokenizer, PromptSpec()), samples) for problem in problems]
+    engine = TorchEngine(policy, rows)
+    sampling = Sampling(0.6, arguments.budget, 0, "benchmark")
+
+    def sample(rounds: int) -> list[list[Rollout]]:
+        cut = batches(requests, [samples] * len(requests), rows * rounds // ROUNDS)
+        return [rollouts for batch in cut for rollouts in engine.sample(batch, sampling)]
+
+    tokens = [[rollout.tokens for rollout in rollouts] for rollouts in sample(ROUNDS)]
+    changed = sum(ours != [one.tokens for one in theirs] for ours, theirs in zip(tokens, sample(1), strict=True))
+    times = alternate({"one": lambda: sample(1), "several": lambda: sample(ROUNDS)}, arguments.repeats)
+    note = f"{sum(len(one) for group in tokens for one in group)} tokens"
+    _print(
+        f"Evaluation: {len(requests)} problems x {samples} samples, {rows} rows, at most {arguments.budget} tokens",
+        [
+            times["one"].row("batches of one round", times["one"], note),
+            times["several"].row(f"batches of {ROUNDS} rounds", times["one"], f"{changed} problems sampled otherwise"),
+        ],
+    )
 
 
 def update(policy: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) -> None:
@@ -181,6 +206,7 @@ def step(_: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) 
 
 PARTS: dict[str, Callable[[Policy, Sequence[Problem], argparse.Namespace], None]] = {
     "rollouts": rollouts,
+    "evaluation": evaluation,
     "update": update,
     "methods": methods,
     "step": step,
