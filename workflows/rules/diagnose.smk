@@ -9,6 +9,8 @@ rule conflict:
         "<results>/conflict/{base}/{arm}/seed{seed}.jsonl",
     log:
         "<logs>/conflict/{base}.{arm}.seed{seed}.log",
+    benchmark:
+        "<benchmarks>/conflict/{base}.{arm}.seed{seed}.tsv"
     threads: train_threads
     resources:
         gpu=gpus(),

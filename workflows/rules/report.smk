@@ -24,6 +24,8 @@ rule tables:
         timing=expand("<results>/timing/{base}.csv", base=EXPERIMENT.bases),
     log:
         "<logs>/tables.log",
+    benchmark:
+        "<benchmarks>/tables.tsv"
     params:
         results=results_folder,
     message:
@@ -47,6 +49,8 @@ rule figures:
         ),
     log:
         "<logs>/figures.log",
+    benchmark:
+        "<benchmarks>/figures.tsv"
     params:
         results=results_folder,
     message:
@@ -66,6 +70,8 @@ rule report:
         "<results>/report.html",
     log:
         "<logs>/report.log",
+    benchmark:
+        "<benchmarks>/report.tsv"
     params:
         results=results_folder,
     message:
