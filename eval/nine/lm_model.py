@@ -45,7 +45,6 @@ class _Job:
     places: list[int]
     requests: list[Request]
     sampling: Sampling
-    until: list[str]
 
 
 @register_model("dagrpo")
@@ -160,7 +159,7 @@ class DagrpoLM(LM):
             raise UserError(f"{task}: its questions ask for different generation settings; give them one")
         requests = self._requests(instances)
         self._check_room(task, requests, sampling.max_new_tokens)
-        return _Job(task, places, requests, sampling, settings["until"])
+        return _Job(task, places, requests, sampling)
 
     def _sample(self, job: _Job, engine: Engine) -> list[Response]:
         partial = None if self.state is None else Partial(self.state / job.task, self._identity(job))
@@ -177,7 +176,7 @@ class DagrpoLM(LM):
                     partial.append(new)
                 rows += new
                 report(len(rows))
-        return [_cut(Response.of(row["text"], row["tokens"], row["finish"]), job.until) for row in rows]
+        return [Response.of(row["text"], row["tokens"], row["finish"]) for row in rows]
 
     def _requests(self, instances: Sequence[Instance]) -> list[Request]:
         """One request a question; the samples of a question follow each other in what lm-eval asks for."""
@@ -223,11 +222,6 @@ def _sampling(settings: dict[str, Any], seed: int) -> Sampling:
     if settings.get("top_p", 1.0) != 1.0 or settings.get("top_k") not in (None, 0, -1):
         raise UserError("model dagrpo samples from the whole distribution; set top_p to 1.0 and top_k to 0")
     temperature = float(settings["temperature"]) if settings.get("do_sample") else 0.0
+    stop = tuple(text for text in settings["until"] if text)
     # The purpose that ordinary evaluation has: the same seed and prompt give the same samples.
-    return Sampling(temperature, int(settings["max_gen_toks"]), seed, "evaluate")
-
-
-def _cut(response: Response, until: Sequence[str]) -> Response:
-    """End a response in front of the first of some texts."""
-    places = [response.find(text) for text in until if text and text in response]
-    return Response.of(response[: min(places)], response.tokens, "stop") if places else response
+    return Sampling(temperature, int(settings["max_gen_toks"]), seed, "evaluate", stop=stop)
