@@ -26,9 +26,9 @@ from dagrpo.verify import Verifier, make_verifier
 ROUNDS = 4
 """Samples that a batch may hold, as a multiple of the rows that are decoded together.
 
-Waiting samples take the place of finished ones, so a batch waits for its longest rows once and not once a round. Beyond
-this number little is gained, more would be lost with a killed call, and the torch engine, which computes attention over
-the longest live row for all of them, gets slower where few samples are far longer than most.
+Waiting samples take the place of finished ones, so a batch waits for its longest rows once and not once a round. More
+rounds would lose more with a killed call, and slow the torch engine down where few samples are far longer than most: it
+computes attention over the longest live row for all (measured: four rounds 0.93, eight 0.84 times as fast as one).
 """
 
 Asked = TypeVar("Asked")
