@@ -277,7 +277,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=PARTS, help="what to measure; all if left out")
+    parser.add_argument("parts", nargs="*", help=f"what to measure, of {', '.join(PARTS)}; all if left out")
     parser.add_argument("--base", type=Path, help="folder of a checkpoint, such as results/mini/bases/mini/seed0")
     parser.add_argument("--problems", type=Path, help="file of problems, such as results/smollm2/problems/train.jsonl")
     parser.add_argument("--prompts", type=int, default=8)
@@ -286,7 +286,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps in each repeat of `methods` and `step`")
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.parts if name not in PARTS]:
+        parser.error(f"nothing here is called {unknown[0]!r}; there are {', '.join(PARTS)}")
+    return arguments
 
 
 if __name__ == "__main__":

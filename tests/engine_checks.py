@@ -28,3 +28,9 @@ def check_stop_texts(engine: Engine, policy: Policy, requests: Sequence[Request]
         assert after.finish == ("stop" if met else before.finish)
         ended += kept < len(before.tokens)
     assert 0 < ended < len(whole), "all or none: this proves little"
+
+
+def check_end_tokens(engine: Engine, requests: Sequence[Request], sampling: Sampling) -> None:
+    """An engine of a policy without end tokens lets no token end a response, whatever the tokenizer says of it."""
+    rollouts = [rollout for row in engine.sample(requests, sampling) for rollout in row]
+    assert {(len(rollout.tokens), rollout.finish) for rollout in rollouts} == {(sampling.max_new_tokens, "length")}

@@ -16,13 +16,14 @@ from transformers import (
     Qwen3Config,
 )
 
+from benchmarks.engines import Endless
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
 from dagrpo.rollout import torch_engine
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine, draw
-from tests.engine_checks import check_stop_texts
+from tests.engine_checks import check_end_tokens, check_stop_texts
 
 VOCABULARY, END, BUDGET = 40, 2, 24
 SHAPE = {
@@ -79,6 +80,12 @@ def test_a_text_ends_samples() -> None:
     check_stop_texts(TorchEngine(policy, rows=7), policy, make_requests(), SAMPLED)
     with pytest.raises(UserError, match="empty"):
         replace(SAMPLED, stop=("",))
+
+
+def test_what_ends_a_response_is_the_policys_word() -> None:
+    policy = make_policy(CONFIGS["qwen2"])
+    endless = Endless(policy.model, policy.tokenizer, policy.device)
+    check_end_tokens(TorchEngine(endless, rows=7), make_requests(), SAMPLED)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

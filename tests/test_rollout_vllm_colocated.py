@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.engines import Endless
 from dagrpo.config import VllmColocated
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import make_engine
-from tests.engine_checks import check_stop_texts
+from tests.engine_checks import check_end_tokens, check_stop_texts
 from tests.miniature import stop_after
 from tests.vllm_policies import BUDGET, CONFIGS, largest_gap, make_policy, make_requests, needs_vllm
 
@@ -103,6 +104,13 @@ def test_a_prompt_without_room_is_refused(pair: tuple[Policy, Engine]) -> None:
     with pytest.raises(UserError, match="250 tokens and a response of 24 exceed the 256 tokens"):
         engine.sample([Request("long", (5,) * 250, 1)], SAMPLED)
     assert engine.sample([], SAMPLED) == [] and engine.sample([Request("p", (5,), 0)], SAMPLED) == [[]]
+
+
+def test_what_ends_a_response_is_the_policys_word() -> None:
+    policy = make_policy()
+    endless = Endless(policy.model, policy.tokenizer, policy.device)
+    with make_engine(OPTIONS, endless, 8, CPU) as engine:
+        check_end_tokens(engine, make_requests(), SAMPLED)
 
 
 def test_a_stop_is_obeyed_and_leaves_nothing_behind() -> None:

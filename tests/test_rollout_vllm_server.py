@@ -8,12 +8,13 @@ import pytest
 import requests
 import torch
 
+from benchmarks.engines import Endless
 from dagrpo.config import VllmServer
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.rollout.engine import Engine, Sampling
 from dagrpo.rollout.make import make_engine
-from tests.engine_checks import check_stop_texts
+from tests.engine_checks import check_end_tokens, check_stop_texts
 from tests.miniature import stop_after
 from tests.vllm_policies import BUDGET, largest_gap, make_policy, make_requests, needs_vllm
 from tests.vllm_process import serve
@@ -81,6 +82,14 @@ def test_a_server_that_another_run_uses_is_refused(url: str, pair: tuple[Policy,
 def test_a_text_ends_samples(pair: tuple[Policy, Engine]) -> None:
     policy, engine = pair
     check_stop_texts(engine, policy, make_requests(), SAMPLED)
+
+
+def test_what_ends_a_response_is_the_policys_word(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    policy = make_policy()
+    endless = Endless(policy.model, policy.tokenizer, policy.device)
+    with make_engine(VllmServer(url=url), endless, 8, CPU) as engine:
+        check_end_tokens(engine, make_requests(), SAMPLED)
 
 
 def test_a_stop_is_obeyed_and_leaves_the_server_free(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

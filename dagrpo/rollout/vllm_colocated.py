@@ -79,6 +79,7 @@ class Colocated:
                 max_tokens=job.budget,
                 seed=job.seed,
                 stop_token_ids=end,
+                ignore_eos=True,  # `end` has the last word on what ends a response
                 stop=list(stop),
                 logprobs=0,  # of the sampled token alone
                 flat_logprobs=True,

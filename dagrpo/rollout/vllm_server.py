@@ -70,7 +70,7 @@ class Server:
 
     def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
         """Draw the samples, at most ``rows`` at a time."""
-        common = {"temperature": temperature, "stop_token_ids": end, "stop": list(stop)}
+        common = {"temperature": temperature, "stop_token_ids": end, "ignore_eos": True, "stop": list(stop)}
         with ThreadPoolExecutor(min(self.rows, len(jobs))) as pool:
             futures = [pool.submit(self._draw, job, ASKED | common) for job in jobs]
             try:
