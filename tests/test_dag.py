@@ -159,7 +159,7 @@ def test_two_processes_share_a_run_and_are_stopped_and_go_on_together(tmp_path: 
 
 
 def test_stopped_anywhere_the_next_call_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
-    """SIGTERM to the whole job, as a user's Ctrl-C or a cluster's preemption would, twice; then once to the end."""
+    """Ctrl-C, which reaches the whole job, twice; then once to the end."""
     config = experiment(tmp_path)
     for seconds in (14, 22):
         job = subprocess.Popen(
