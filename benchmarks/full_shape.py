@@ -63,6 +63,8 @@ class Cut:
 class NoiseEngine:
     """Answers with random tokens: the first sample of a prompt at full length and right, the others short and wrong."""
 
+    shared = False
+
     def __init__(self, cut: Cut) -> None:
         self.cut = cut
         self.generator = torch.Generator().manual_seed(0)

@@ -21,7 +21,7 @@ SAMPLED = Sampling(1.0, 8, 0, "test", 3)
 class Copy:
     """A backend that holds a copy of the weights and answers each job by the last digits of its seed."""
 
-    dtype, context = torch.float32, 64
+    dtype, context, shared = torch.float32, 64, False
 
     def __init__(self, forgets: bool = False) -> None:
         self.forgets = forgets

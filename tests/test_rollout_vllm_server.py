@@ -17,20 +17,18 @@ from dagrpo.rollout.make import make_engine
 from tests.engine_checks import check_end_tokens, check_stop_texts
 from tests.miniature import stop_after
 from tests.vllm_policies import BUDGET, largest_gap, make_policy, make_requests, needs_vllm
-from tests.vllm_process import serve
+from tests.vllm_process import TRAINED, serve
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, needs_vllm]
 CPU = torch.device("cpu")
 SAMPLED = Sampling(1.0, BUDGET, 0, "test", 3)
-FLAGS = ("--dtype", "float32", "--worker-extension-cls", "dagrpo.rollout.vllm_worker.HeldWeights")
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
     save_policy(make_policy(), folder / "model")
-    flags = (*FLAGS, "--logprobs-mode", "processed_logprobs")
-    with serve(folder / "model", folder / "log", *flags, VLLM_SERVER_DEV_MODE="1") as address:
+    with serve(folder / "model", folder / "log", *TRAINED, VLLM_SERVER_DEV_MODE="1") as address:
         yield address
 
 

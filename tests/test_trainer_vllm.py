@@ -1,12 +1,22 @@
 """Whole jobs through the true vLLM: training steps, evaluation, the benchmarks, and a resumed run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dagrpo.config import EngineOptions, EvaluationSpec, PromptSpec, TorchEmbedded, Verifier, VllmColocated
+from dagrpo.config import (
+    EngineOptions,
+    EvaluationSpec,
+    PromptSpec,
+    TorchEmbedded,
+    TrainSpec,
+    Verifier,
+    VllmColocated,
+    VllmServer,
+)
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import save_policy
 from dagrpo.trainer.job import train
@@ -16,6 +26,7 @@ from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import guessing_base, spec
 from tests.sharded_jobs import train_sharded
 from tests.vllm_policies import BUDGET, make_policy, needs_vllm
+from tests.vllm_process import TRAINED, serve
 
 pytestmark = [pytest.mark.vllm, needs_vllm]
 ENGINE = VllmColocated(memory=0.01, eager=True)
@@ -75,26 +86,45 @@ def test_each_of_two_processes_samples_from_a_vllm_of_its_own(
     made: tuple[Path, Path], tmp_path: Path, precision: str
 ) -> None:
     """Twice in one start, so that the second run meets what the first left of vLLM's world."""
-    base, problems = made
     engine = ENGINE.model_copy(update={"dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision]})
     job = spec("dagrpo", steps=2, precision=precision).model_copy(update={"engine": engine})
-    places = {"base": str(base), "problems": str(problems), "stop_at": None, "said": str(tmp_path)}
-    jobs = [
-        {**places, "spec": job.model_dump(mode="json"), "out": str(tmp_path / name), "state": str(tmp_path / "state")}
-        for name in ("one", "two")
-    ]
-    train_sharded(jobs, tmp_path / "jobs.json")
-    assert not list(tmp_path.glob("one.*")), "refused"
-    assert metrics_of(tmp_path / "one") == metrics_of(tmp_path / "two")
-    assert json.loads((tmp_path / "one" / "run.json").read_text())["processes"] == 2
-    rows = metrics_of(tmp_path / "one")
-    assert all(row["grad_norm"] > 0 for row in rows)
+    one, two = train_by_two(job, made, tmp_path, ("one", "two"))
+    assert metrics_of(one) == metrics_of(two)
+    assert all(row["grad_norm"] > 0 for row in metrics_of(one))
     if precision == "fp32":
-        assert all(row["logp_gap"] < 1e-4 for row in rows)
-        train(job, 0, base, problems, tmp_path / "alone", tmp_path / "state")
-        for mine, theirs in zip(metrics_of(tmp_path / "alone"), rows, strict=True):
-            assert mine.pop("phase") == theirs.pop("phase")
-            assert theirs == pytest.approx(mine, rel=1e-5, abs=1e-5)
+        train(job, 0, *made, tmp_path / "alone", tmp_path / "state")
+        assert_same_run(tmp_path / "alone", one)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_server(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serve(made[0], tmp_path / "log", *TRAINED, VLLM_SERVER_DEV_MODE="1") as url:
+        job = spec("dagrpo", steps=2).model_copy(update={"engine": VllmServer(url=url)})
+        (out,) = train_by_two(job, made, tmp_path, ("out",))
+        train(job, 0, *made, tmp_path / "alone", tmp_path / "state")
+    assert_same_run(tmp_path / "alone", out)
+
+
+def train_by_two(job: TrainSpec, made: tuple[Path, Path], folder: Path, names: Sequence[str]) -> list[Path]:
+    """Train a job on two processes, once for each name; gives the folders of the results."""
+    base, problems = map(str, made)
+    places = {"base": base, "problems": problems, "stop_at": None, "said": str(folder), "state": str(folder / "state")}
+    outs = [folder / name for name in names]
+    train_sharded(
+        [{**places, "spec": job.model_dump(mode="json"), "out": str(out)} for out in outs], folder / "jobs.json"
+    )
+    assert not list(folder.glob(f"{names[0]}.*")), "refused"
+    assert all(json.loads((out / "run.json").read_text())["processes"] == 2 for out in outs)
+    return outs
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The runs drew the same tokens, and differ by rounding at most."""
+    for mine, theirs in zip(metrics_of(one), metrics_of(other), strict=True):
+        assert mine.pop("phase") == theirs.pop("phase")
+        assert theirs == pytest.approx(mine, rel=1e-5, abs=1e-5)
+        assert mine["logp_gap"] < 1e-4 and mine["grad_norm"] > 0
 
 
 def test_a_checkpoint_is_evaluated(made: tuple[Path, Path], evaluation_problems: Path, tmp_path: Path) -> None:

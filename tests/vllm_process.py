@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from dagrpo.rollout.vllm_colocated import EXTENSION
+
+TRAINED = ("--dtype", "float32", "--worker-extension-cls", EXTENSION, "--logprobs-mode", "processed_logprobs")
+"""Flags of a server that a run trains with."""
 STARTUP = 400
 """Seconds."""
 

@@ -57,7 +57,13 @@ def sample_key(sampling: Sampling, request: Request, index: int) -> int:
 
 
 class Engine(Protocol):
-    """Samples responses from the current weights of one policy."""
+    """Samples responses from the current weights of one policy.
+
+    Of several processes that train together each has an engine for its share of the samples; one that is ``shared`` is
+    the same for all, and the leading process asks it for every sample.
+    """
+
+    shared: bool
 
     def sample(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Rollout]]:
         """Return the rollouts of each request, in order. What else is asked for does not change a sample.

@@ -29,6 +29,8 @@ class TorchEngine:
     that no step is spent on padding.
     """
 
+    shared = False
+
     def __init__(self, policy: Policy, rows: int, should_stop: ShouldStop = never) -> None:
         self.policy, self.rows, self.should_stop = policy, rows, should_stop
         self._end = torch.tensor(sorted(policy.end_tokens), device=policy.device)

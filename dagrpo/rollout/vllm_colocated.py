@@ -32,6 +32,8 @@ QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIG
 class Colocated:
     """A :class:`dagrpo.rollout.vllm_engine.Backend` in this process; made by :func:`colocated`."""
 
+    shared = False
+
     def __init__(self, engine: Any, eager: bool, sleeps: bool, should_stop: ShouldStop) -> None:
         self.engine, self.sleeps, self.should_stop = engine, sleeps, should_stop
         self.dtype: torch.dtype = engine.model_config.dtype

@@ -39,8 +39,9 @@ class Drawn:
 
 
 class Backend(Protocol):
-    """A vLLM that holds a copy of the policy."""
+    """A vLLM that holds a copy of the policy; ``shared`` where several processes reach the same one."""
 
+    shared: bool
     dtype: torch.dtype
     context: int
 
@@ -78,7 +79,7 @@ class VllmEngine:
     """
 
     def __init__(self, policy: Policy, backend: Backend) -> None:
-        self.policy, self.backend = policy, backend
+        self.policy, self.backend, self.shared = policy, backend, backend.shared
         self._pending = True
         self._verified: tuple[int, ...] | None = None
         self._label = ""

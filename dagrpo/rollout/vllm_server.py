@@ -34,6 +34,8 @@ ASKED = {"logprobs": 0, "return_token_ids": True, "top_p": 1.0, "top_k": 0, "min
 class Server:
     """A :class:`dagrpo.rollout.vllm_engine.Backend` behind HTTP; made by :func:`server`."""
 
+    shared = True
+
     def __init__(self, session: requests.Session, options: VllmServer, rows: int, should_stop: ShouldStop) -> None:
         self.session, self.url, self.exchange = session, options.url.rstrip("/"), options.exchange
         self.rows, self.should_stop = rows, should_stop

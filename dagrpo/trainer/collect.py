@@ -375,7 +375,11 @@ class StepSampler:
         purpose = f"train/{stage}" if stage else "train"
         sampling = Sampling(train.temperature, train.max_new_tokens, self.collector.seed, purpose, self.step)
         started = time.monotonic()
-        sampled = self.collector.world.spread(lambda share: self.collector.engine.sample(share, sampling), requests)
+        world, engine = self.collector.world, self.collector.engine
+        if engine.shared:
+            sampled = world.once(lambda: engine.sample(requests, sampling))
+        else:
+            sampled = world.spread(lambda share: engine.sample(share, sampling), requests)
         self.consumed.seconds += time.monotonic() - started
         groups = [
             Group(one.problem, one.prompt_tokens + one.begun, tuple(self._whole(one, rollouts)))

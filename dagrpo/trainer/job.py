@@ -62,10 +62,6 @@ def train(
     torch.set_num_threads(spec.train.threads)
     method = find_method(spec.method)
     algorithm = method.algorithm(spec.options, f"arms.{spec.arm}.options")
-    if world.size > 1 and spec.engine.kind == "vllm_server":
-        raise UserError(
-            "engine.kind: a vLLM server takes the weights of one process; set vllm, which each has of its own"
-        )
     lora = spec.train.lora
     if lora is not None and spec.engine.kind != "torch":
         raise UserError("train.lora: vLLM is not given adapters; set engine.kind: torch, or leave train.lora out")
