@@ -41,12 +41,14 @@ def make_rows(
     dtype: torch.dtype = torch.float64,
     **others: Sequence[float],
 ) -> Rows:
-    """Rows as they are before the slots run; one group, policy rows and no scores where nothing is said."""
+    """Rows as they are before the slots run; one group, policy rows with the same entropy (nats) and no scores where
+    nothing is said."""
     columns: dict[str, Any] = {
         "group": [0] * len(correct) if group is None else group,
         "correct": correct,
         "key": torch.arange(len(correct)) * 7919 + 1,
         "budget": [6] * len(correct),
+        "entropy": [NAN if demonstrated else 0.5 for demonstrated in anchor or [False] * len(correct)],
     }
     given = {"anchor": anchor, "score": score, "distance": distance, "truncated": truncated, "length": length}
     return rows_of(columns | {name: column for name, column in (given | others).items() if column is not None}, dtype)

@@ -120,10 +120,10 @@ def test_the_papers_setting_waits_for_one_pin(name: str) -> None:
     check_pins(pinned)
 
 
-def test_the_two_sizes_differ_by_their_base_alone() -> None:
+def test_the_two_sizes_differ_by_their_base_and_its_gpus_alone() -> None:
     seven, small = (yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in PAPER)
     differ = {key for key in seven if seven[key] != small[key]}
-    assert differ == {"name", "title", "bases"}
+    assert differ == {"name", "title", "bases", "processes"}
 
 
 def test_the_opening_must_be_the_prompts(folder: Path) -> None:
