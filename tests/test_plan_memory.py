@@ -99,6 +99,17 @@ def test_adapters_alone_have_gradients_and_moments() -> None:
     assert update(SEVEN, lora, load)["logits"] < update(SEVEN, Setup(), load)["logits"]
 
 
+def test_a_reference_model_stands_beside_the_policy() -> None:
+    beside, alone = (state(SEVEN, Setup(8, 2, reference=reference)) for reference in (True, False))
+    assert sum(beside.values()) - sum(alone.values()) == 4 * SEVEN.parameters / 8
+    told = yaml.safe_load((CONFIG / "qwen2.5-math-7b.yaml").read_text())
+    arms = {"grpo": {"method": "grpo", "options": {"kl": 0.1}}}
+    experiment = parse(Experiment, {**told, "arms": arms, "processes": 2}, "7b")
+    # 28.37 GiB in fp32, of which a GPU has half five times over, and two embeddings of 1.01 GiB in bf16
+    with pytest.raises(UserError, match=r"alone take 73\.0 GiB"):
+        refuse_what_cannot_fit(experiment, Asked("h100"))
+
+
 def test_vllm_has_its_share_and_decodes_as_many_rows_as_fit_into_it() -> None:
     setup = Setup(8, 2, True, engine=VllmColocated(memory=0.4))
     load = load_of(1024, 8192, 9216, rows=256)

@@ -26,12 +26,14 @@ class Setup:
     """How the model is held. With several GPUs weights, gradients and optimiser are shared out among them; in any case
     they are fp32, and ``compute_bytes`` a number is what activations are held in. ``recompute`` keeps only what enters
     a layer and computes the layer again in the backward pass. With ``lora`` only adapters have gradients and moments.
+    ``reference`` says that a frozen model stands beside the policy, shared out as that is.
     """
 
     gpus: int = 1
     compute_bytes: int = FP32
     recompute: bool = False
     lora: Lora | None = None
+    reference: bool = False
     engine: EngineOptions = field(default_factory=TorchEmbedded)
 
     @property
@@ -39,10 +41,10 @@ class Setup:
         return self.gpus > 1 or self.compute_bytes != FP32
 
 
-def setup_of(experiment: Experiment, train: Train) -> Setup:
+def setup_of(experiment: Experiment, train: Train, reference: bool = False) -> Setup:
     """How an experiment holds the model of an arm with these settings."""
     bytes_ = {"fp32": FP32, "bf16": BF16}[train.precision]
-    return Setup(experiment.processes, bytes_, train.recompute, train.lora, experiment.engine)
+    return Setup(experiment.processes, bytes_, train.recompute, train.lora, reference, experiment.engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def state(shape: Shape, setup: Setup) -> dict[str, float]:
     weights = (shape.parameters + (trained(shape, setup) if setup.lora else 0)) * FP32 / setup.gpus
     # The layer at hand and the next one are put together from their shares, in the type of the computation.
     gathered = 2 * max(shape.layer_parameters, shape.embedding) * setup.compute_bytes if setup.gathers else 0
-    return {"weights": weights + gathered, "optimiser": 2 * trained(shape, setup) * FP32 / setup.gpus}
+    held = {"weights": weights + gathered, "optimiser": 2 * trained(shape, setup) * FP32 / setup.gpus}
+    return held | ({"reference": shape.parameters * FP32 / setup.gpus} if setup.reference else {})
 
 
 def layer_activations(shape: Shape) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from dagrpo.algorithm import find_method
+from dagrpo.algorithm import Algorithm, find_method
 from dagrpo.config import Experiment, Train
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import GIB, Device, find_device
@@ -87,10 +87,10 @@ def _memory_table(shape: Shape, experiment: Experiment, device: Device) -> str:
 def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Device) -> str:
     rows: list[list[Any]] = []
     gpu_hours = 0.0
-    for name, arm in experiment.arms.items():
+    for name in experiment.arms:
         train = experiment.train_of(name)
-        setup = setup_of(experiment, train)
-        algorithm = find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")
+        algorithm = _algorithm(experiment, name)
+        setup = setup_of(experiment, train, algorithm.needs_reference)
         took = arm_seconds(algorithm, train, shape, setup, _load(train), _lengths(train, asked), device)
         seeds = len(experiment.seeds_of(name))
         hours = (took.rollout / 3600, took.update / 3600, took.hours, took.hours * setup.gpus * seeds)
@@ -108,7 +108,12 @@ def refuse_what_cannot_fit(experiment: Experiment, asked: Asked) -> None:
         for arm in experiment.arms:
             train = experiment.train_of(arm)
             try:
-                _refuse(shape, setup_of(experiment, train), _load(train), device)
+                _refuse(
+                    shape,
+                    setup_of(experiment, train, _algorithm(experiment, arm).needs_reference),
+                    _load(train),
+                    device,
+                )
             except UserError as error:
                 raise UserError(f"bases.{name}, arms.{arm}: {error}") from None
 
@@ -135,6 +140,11 @@ def _refuse(shape: Shape, setup: Setup, load: Load, device: Device) -> None:
         least = vllm_least(shape, setup.engine, load.length) / device.memory
         if setup.engine.memory < least:
             raise UserError(f"vLLM has no room for its weights and one full row; {_knob_of_vllm(least, up=True)}")
+
+
+def _algorithm(experiment: Experiment, arm: str) -> Algorithm:
+    asked = experiment.arms[arm]
+    return find_method(asked.method).algorithm(asked.options, f"arms.{arm}.options")
 
 
 def _all(parts: Mapping[str, float]) -> float:
