@@ -235,6 +235,14 @@ def test_an_experiment_says_how_many_processes_share_a_run(
     assert "processes" not in Experiment.model_validate(yaml.safe_load(config.read_text())).model_dump()
 
 
+def test_every_job_leaves_a_log_and_its_time_and_memory() -> None:
+    rules = "".join(path.read_text() for path in (ROOT / "workflows" / "rules").glob("*.smk"))
+    texts = dict(text.split(":", 1) for text in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:])
+    left = {rule: set(re.findall(r'"<(logs|benchmarks)>/', text)) for rule, text in texts.items()}
+    assert left.pop("spec") == set()  # prints a string
+    assert len(left) > 10 and all(both == {"logs", "benchmarks"} for both in left.values())
+
+
 def test_lint_finds_only_what_is_accepted(workspace: Workspace) -> None:
     findings = re.findall(r"^ +\* (.+?)(?: in line \d+\.)?:$", workspace.snakemake("--lint").stderr, re.MULTILINE)
     assert set(findings) == ACCEPTED_LINTS

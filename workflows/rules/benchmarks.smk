@@ -34,6 +34,8 @@ rule contamination:
         summary="<results>/contamination/summary.csv",
     log:
         "<logs>/contamination.log",
+    benchmark:
+        "<benchmarks>/contamination.tsv"
     params:
         out=lambda wildcards, output: Path(output.pairs).parent,
     message:
