@@ -11,7 +11,7 @@ import typer
 
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from dagrpo.signals import STOPS, interrupt_at_once
-from dagrpo.world import ends_first
+from dagrpo.world import ends_first, leave
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -199,6 +199,10 @@ def main() -> None:
         for entry in entry_points(group="dagrpo.commands"):
             app.registered_commands.extend(entry.load().registered_commands)
         app()
+    except SystemExit as ended:  # typer's way to end
+        if not isinstance(ended.code, int | None):
+            raise
+        leave(ended.code or 0)
     except UserError as error:
         _end(f"error: {error}", EXIT_USER_ERROR)
     except Interrupted:
@@ -217,7 +221,7 @@ def _end(message: str, code: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if ends_first():
         print(message, file=sys.stderr, flush=True)
-    sys.exit(code)
+    leave(code)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.signals import ShouldStop
@@ -158,6 +158,19 @@ def ends_first() -> bool:
         return store.add(f"dagrpo/ended/{os.environ['TORCHELASTIC_RESTART_COUNT']}", 1) == 1
     except dist.DistError:  # whoever keeps the store has gone already; better said twice than never
         return True
+
+
+def leave(code: int) -> NoReturn:
+    """End this process; at once where torchrun started it, without taking the interpreter apart.
+
+    Threads of gloo may still hold parts of it, which then aborts the process after all its work is done
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if launched():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dagrpo.checkpoints import step_folder
 from dagrpo.config import TrainSpec, parse
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.trainer.job import train
-from dagrpo.world import World, open_world
+from dagrpo.world import World, leave, open_world
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
@@ -49,3 +49,4 @@ if __name__ == "__main__":
     with open_world(sharded=True) as world:
         for job in json.loads(Path(sys.argv[1]).read_text()):
             run(job, world)
+    leave(0)

@@ -24,10 +24,8 @@ BENCHMARKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(folder: Path) -> Path:
     """The results of one run. Its jobs see a copy of the package whose lock holds the made-up rows."""
-    folder = tmp_path_factory.mktemp("nine")
     mirror = write_rows(folder / "mirror")
     shutil.copytree(ROOT / "eval", folder / "code" / "eval")
     shutil.copy(mirror / "lock.json", folder / "code" / "eval" / "tasks" / "lock.json")
@@ -42,23 +40,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "results" / "tiny"
 
 
-def test_each_checkpoint_is_asked_the_first_questions(finished: Path) -> None:
-    assert sorted(path.parent.name for path in finished.glob("nine/mini/*/seed0.jsonl")) == ["base", "grpo"]
-    records = [json.loads(line) for line in (finished / "nine/mini/grpo/seed0.jsonl").read_text().splitlines()]
+def test_each_checkpoint_is_asked_the_first_questions_and_the_page_says_so(tmp_path: Path) -> None:
+    results = finished(tmp_path)
+    assert sorted(path.parent.name for path in results.glob("nine/mini/*/seed0.jsonl")) == ["base", "grpo"]
+    records = [json.loads(line) for line in (results / "nine/mini/grpo/seed0.jsonl").read_text().splitlines()]
     assert len(records) == 2 * 2 + 2 + 3 * 2
-    meta = json.loads((finished / "nine/mini/grpo/seed0.meta.json").read_text())
+    meta = json.loads((results / "nine/mini/grpo/seed0.meta.json").read_text())
     assert meta["limited"]["arc_challenge"] == [2, QUESTIONS]
 
-
-def test_the_tables_and_the_page_hold_them_and_say_that_they_are_limited(finished: Path) -> None:
-    main = pd.read_csv(finished / "tables" / "mini" / "nine" / "main.csv")
+    main = pd.read_csv(results / "tables" / "mini" / "nine" / "main.csv")
     assert list(dict.fromkeys(main["column"])) == [
         "aime2024", "math500", "in_distribution", "arc_challenge", "gpqa_diamond", "mmlu_pro", "out_of_distribution",
     ]  # fmt: skip
     assert main["limited"].notna().all()
-    page = (finished / "report.html").read_text()
+    page = (results / "report.html").read_text()
     assert 'id="nine"' in page and f"first 2 of {QUESTIONS}" in page
-    paper = pd.read_csv(finished / "tables" / "paper.csv")
+    paper = pd.read_csv(results / "tables" / "paper.csv")
     ours = paper[paper["kind"] == "ours"]
     assert set(ours["method"]) == {"base", "grpo"} and ours["limited"].notna().all()
 
