@@ -74,12 +74,17 @@ def trained(shape: Shape, setup: Setup) -> int:
     return shape.layers * setup.lora.rank * per_layer
 
 
+def gradients(shape: Shape, setup: Setup) -> float:
+    """The gradients, which only an update holds."""
+    return trained(shape, setup) * FP32 / setup.gpus
+
+
 def state(shape: Shape, setup: Setup) -> dict[str, float]:
     """What is always there: weights, and both moments of AdamW from the first update on."""
     weights = (shape.parameters + (trained(shape, setup) if setup.lora else 0)) * FP32 / setup.gpus
     # The layer at hand and the next one are put together from their shares, in the type of the computation.
     gathered = 2 * max(shape.layer_parameters, shape.embedding) * setup.compute_bytes if setup.gathers else 0
-    held = {"weights": weights + gathered, "optimiser": 2 * trained(shape, setup) * FP32 / setup.gpus}
+    held = {"weights": weights + gathered, "optimiser": 2 * gradients(shape, setup)}
     return held | ({"reference": shape.parameters * FP32 / setup.gpus} if setup.reference else {})
 
 
@@ -107,7 +112,7 @@ def update(shape: Shape, setup: Setup, load: Load) -> dict[str, float]:
     # Each chunk gives a gradient of the output layer, which is added to the sum of those before it.
     part = shape.embedding * FP32 if setup.lora is None else 0.0
     logits = max(LOGITS_COPIES * chunk, chunk + part) + (part if rows < load.micro else 0.0)
-    held = {**state(shape, setup), "gradients": trained(shape, setup) * FP32 / setup.gpus}
+    held = {**state(shape, setup), "gradients": gradients(shape, setup)}
     return {**held, "activations": layers + last_norm, "mask": mask, "logits": logits}
 
 

@@ -13,7 +13,7 @@ from dagrpo.config import Experiment, Train
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import GIB, Device, find_device
 from dagrpo.plan.hours import Lengths, arm_seconds
-from dagrpo.plan.memory import FP32, Load, Setup, load_of, rollout, setup_of, state, trained, update, vllm_least
+from dagrpo.plan.memory import FP32, Load, Setup, gradients, load_of, rollout, setup_of, state, update, vllm_least
 from dagrpo.plan.shapes import Shape, shape_of
 
 PROMPT_TOKENS = 1024
@@ -107,20 +107,16 @@ def refuse_what_cannot_fit(experiment: Experiment, asked: Asked) -> None:
         shape = shape_of(base)
         for arm in experiment.arms:
             train = experiment.train_of(arm)
+            setup = setup_of(experiment, train, _algorithm(experiment, arm).needs_reference)
             try:
-                _refuse(
-                    shape,
-                    setup_of(experiment, train, _algorithm(experiment, arm).needs_reference),
-                    _load(train),
-                    device,
-                )
+                _refuse(shape, setup, _load(train), device)
             except UserError as error:
                 raise UserError(f"bases.{name}, arms.{arm}: {error}") from None
 
 
 def _refuse(shape: Shape, setup: Setup, load: Load, device: Device) -> None:
     there = device.memory * device.usable
-    needed = _all(state(shape, setup)) + trained(shape, setup) * FP32 / setup.gpus
+    needed = _all(state(shape, setup)) + gradients(shape, setup)
     if needed > there:
         raise UserError(
             f"weights, gradients and optimiser alone take {needed / GIB:.1f} GiB of a GPU and "
@@ -154,7 +150,7 @@ def _all(parts: Mapping[str, float]) -> float:
 def _more_gpus(shape: Shape, setup: Setup, there: float) -> str:
     for gpus in range(setup.gpus + 1, 1025):
         shared = replace(setup, gpus=gpus)
-        if _all(state(shape, shared)) + trained(shape, shared) * FP32 / gpus < there / 2:
+        if _all(state(shape, shared)) + gradients(shape, shared) < there / 2:
             return f"share them out: processes: {gpus}, or take a GPU with more memory"
     return "take a smaller base, or a GPU with more memory"
 
