@@ -15,7 +15,7 @@ import yaml
 
 from dagrpo.errors import EXIT_INTERRUPTED, UserError
 from dagrpo.gpu_slot import FOLDER, VISIBLE, lock_folder, take, visible_devices
-from tests.test_project_workflow import ROOT, Workspace, planned
+from tests.test_project_workflow import ROOT, Workspace, planned, rules
 
 PROFILES = ROOT / "profiles"
 SLOT = [sys.executable, "-m", "dagrpo.cli", "gpu-slot"]
@@ -53,8 +53,7 @@ def test_jobs_of_the_workflow_never_share_a_device(tmp_path: Path, locks: Path) 
 
 
 def test_every_rule_that_claims_gpus_locks_them(tmp_path: Path) -> None:
-    rules = "".join(path.read_text() for path in (ROOT / "workflows" / "rules").glob("*.smk"))
-    texts = dict(text.split(":", 1) for text in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:])
+    texts = rules()
     claiming = {rule for rule, text in texts.items() if "gpu=" in text}
     assert claiming == {rule for rule, text in texts.items() if re.search(r'"exec \{(GPU_SLOT|TRAIN)\}', text)}
     assert claiming >= {"train", "evaluate", "nine"}

@@ -89,6 +89,12 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+def rules() -> dict[str, str]:
+    """The text of each rule, by its name."""
+    files = "".join(path.read_text() for path in (ROOT / "workflows" / "rules").glob("*.smk"))
+    return dict(text.split(":", 1) for text in re.split(r"^rule ", files, flags=re.MULTILINE)[1:])
+
+
 def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     """How many jobs of each rule a dry run announces."""
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)}
@@ -236,9 +242,7 @@ def test_an_experiment_says_how_many_processes_share_a_run(
 
 
 def test_every_job_leaves_a_log_and_its_time_and_memory() -> None:
-    rules = "".join(path.read_text() for path in (ROOT / "workflows" / "rules").glob("*.smk"))
-    texts = dict(text.split(":", 1) for text in re.split(r"^rule ", rules, flags=re.MULTILINE)[1:])
-    left = {rule: set(re.findall(r'"<(logs|benchmarks)>/', text)) for rule, text in texts.items()}
+    left = {rule: set(re.findall(r'"<(logs|benchmarks)>/', text)) for rule, text in rules().items()}
     assert left.pop("spec") == set()  # prints a string
     assert len(left) > 10 and all(both == {"logs", "benchmarks"} for both in left.values())
 
