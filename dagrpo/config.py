@@ -537,6 +537,11 @@ def profile_spec(experiment: Experiment) -> EvaluationSpec:
     )
 
 
+def trial_spec(experiment: Experiment) -> EvaluationSpec:
+    """The evaluation that tries the base on a few problems before anything is trained: one sample of each."""
+    return evaluation_spec(experiment).model_copy(update={"samples": 1, "samples_by_family": {}})
+
+
 def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
     """Cut out what the benchmarks of a checkpoint read; a verifier for the miniature's answers gives way to the usual.
 
@@ -552,6 +557,12 @@ def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
         engine=experiment.engine,
         **settings.model_dump(exclude={"tasks", "arms"}),
     )
+
+
+def trial_benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
+    """The benchmarks that try the base before anything is trained: one sample of the first question of each."""
+    asked = benchmarks_spec(experiment)
+    return asked.model_copy(update={"samples": dict.fromkeys(asked.benchmarks, 1), "limit": 1})
 
 
 def contamination_spec(experiment: Experiment) -> ContaminationSpec:

@@ -92,3 +92,20 @@ def evaluate(
 
     with stop_flag() as should_stop:
         run(config.load(config.EvaluationSpec, spec), model, problems, seed, out, state, should_stop)
+
+
+@app.command()
+def trial(
+    spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
+    model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
+    train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
+    problems: Annotated[Path, typer.Option(help="Evaluation problems, likewise.")],
+    out: Annotated[Path, typer.Option(help="File of graded samples.")],
+) -> None:
+    """Try a base on a few problems of each family before training: prompts, engine, verifier and answers."""
+    from dagrpo import config
+    from dagrpo.signals import stop_flag
+    from eval.trial import trial as run
+
+    with stop_flag() as should_stop:
+        run(config.load(config.EvaluationSpec, spec), model, train, problems, out, should_stop)

@@ -76,7 +76,7 @@ def evaluate(
         done = sum(len(batch) for batch in todo[: partial.batches])
         report(done)
         for batch in todo[partial.batches :]:
-            partial.append(_records(batch, policy, engine, verifier, spec, seed))
+            partial.append(sampled(batch, policy, engine, verifier, spec, seed))
             done += len(batch)
             report(done)
     write_atomically(out, partial.content())
@@ -117,9 +117,10 @@ def _samples(problem: Problem, spec: EvaluationSpec) -> int:
     return spec.samples_by_family.get(problem.family, spec.samples)
 
 
-def _records(
+def sampled(
     batch: list[Problem], policy: Policy, engine: Engine, verifier: Verifier, spec: EvaluationSpec, seed: int
 ) -> list[dict[str, Any]]:
+    """Sample each problem of a batch and grade it: one record for each sample, in order."""
     requests = [
         Request(problem.id, render(problem, policy.tokenizer, spec.prompt), _samples(problem, spec))
         for problem in batch

@@ -2,7 +2,8 @@
 
 It notes each call in calls.jsonl, and in gpus.jsonl when it held which device where it was given one. While a file
 named `interrupt` holds a word of a call, that call is "interrupted": it leaves state behind and ends as the real one
-does. A call that finds such state goes on from it to the end.
+does. A call that finds such state goes on from it to the end. While a file named `fail` holds a verb, each
+call of it fails.
 """
 
 import json
@@ -11,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from dagrpo.errors import EXIT_INTERRUPTED
+from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from dagrpo.gpu_slot import VISIBLE
 
 MADE = {
@@ -36,6 +37,8 @@ def main() -> None:
         state.parent.mkdir(parents=True, exist_ok=True)
         state.touch()
         sys.exit(EXIT_INTERRUPTED)
+    if Path("fail").exists() and Path("fail").read_text() == verb:
+        sys.exit(EXIT_USER_ERROR)
     if verb == "check":
         return
     out = Path(options["--out"])

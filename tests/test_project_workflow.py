@@ -80,7 +80,7 @@ class Workspace:
 
 def _subject(verb: str, options: dict[str, str]) -> list[str]:
     """The arm and seed that a call is about, where there are any."""
-    found = re.search(r"(?:bases|(?:runs|samples|conflict)/\w+)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
+    found = re.search(r"(?:bases|trial|(?:runs|samples|conflict)/\w+)/(\w+)(?:/seed(\d+))?", options.get("--out", ""))
     return [part for part in found.groups() if part] if found else []
 
 
@@ -113,6 +113,7 @@ EVERYTHING = [
     "tables",
     "train dagrpo 0",
     "train grpo 0",
+    "trial mini",
 ]
 
 
@@ -135,6 +136,29 @@ def test_each_thing_is_done_once_and_only_what_changed_is_done_again(workspace: 
     again = workspace.run("--configfile", config, "--config", "methods=luffy")
     assert again == ["check", "evaluate luffy 0", "figures", "report", "tables", "train luffy 0"]
     assert list(workspace.spec("report")["arms"]) == ["grpo", "luffy"]
+
+
+def test_no_arm_is_trained_before_the_base_was_tried_and_another_trial_trains_nothing_again(
+    workspace: Workspace,
+) -> None:
+    config = workspace.experiment()
+    workspace.run("--configfile", config)
+    order = [json.loads(line)[0] for line in (workspace.folder / "calls.jsonl").read_text().splitlines()]
+    assert order.index("base") < order.index("trial") < order.index("train")
+
+    settings = yaml.safe_load(config.read_text())["evaluation"]
+    changed = workspace.experiment(evaluation=settings | {"max_new_tokens": 61})
+    again = workspace.run("--configfile", changed)
+    assert "trial mini" in again and "evaluate grpo 0" in again
+    assert not [call for call in again if call.startswith(("train", "base"))]
+
+
+def test_a_trial_that_fails_costs_no_training(workspace: Workspace) -> None:
+    (workspace.folder / "fail").write_text("trial")
+    assert workspace.snakemake("--configfile", workspace.experiment()).returncode != 0
+    called = workspace.called()
+    assert "trial mini" in called and "base mini 0" in called
+    assert not [call for call in called if call.startswith("train")]
 
 
 def test_an_interrupted_job_keeps_its_state_and_the_next_call_goes_on(workspace: Workspace) -> None:
@@ -186,6 +210,8 @@ def test_each_experiment_has_a_plan(workspace: Workspace, path: Path) -> None:
     bases = len(experiment.bases) * len(experiment.base_seeds)
     plan = planned(done)
     assert (plan["train"], plan["base"], plan["evaluate"]) == (runs, bases, runs + bases)
+    assert plan["trial"] == len(experiment.bases)
+    assert plan.get("trial_nine", 0) == len(experiment.bases) * (experiment.benchmarks is not None)
     assert not (workspace.folder / "results").exists()
 
 

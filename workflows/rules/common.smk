@@ -134,6 +134,10 @@ def spec_text(wildcards):
         spec = typed.profile_spec(EXPERIMENT)
     elif kind == "evaluation":
         spec = typed.evaluation_spec(EXPERIMENT)
+    elif kind == "trial":
+        spec = typed.trial_spec(EXPERIMENT)
+    elif kind == "trial_nine":
+        spec = typed.trial_benchmarks_spec(EXPERIMENT)
     elif kind == "nine":
         spec = typed.benchmarks_spec(EXPERIMENT)
     elif kind == "contamination":
@@ -171,6 +175,17 @@ def train_threads(wildcards):
 def base_of(wildcards):
     """The checkpoint that a training run starts from."""
     return f"<results>/bases/{{base}}/seed{EXPERIMENT.base_seed(int(wildcards.seed))}"
+
+
+def first_base(wildcards):
+    """The checkpoint that describes a corpus: that of the first base seed."""
+    return f"<results>/bases/{{base}}/seed{EXPERIMENT.base_seeds[0]}"
+
+
+def trials(wildcards):
+    """What the first base of a corpus did on a few rows, before any arm is trained on that corpus."""
+    files = ["samples.jsonl"] if EXPERIMENT.benchmarks is None else ["samples.jsonl", "nine.jsonl"]
+    return [f"<results>/trial/{wildcards.base}/{name}" for name in files]
 
 
 def model_of(wildcards):

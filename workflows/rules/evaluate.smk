@@ -28,7 +28,7 @@ rule evaluate:
 rule profile:
     input:
         spec="<results>/specs/profile.json",
-        model=f"<results>/bases/{{base}}/seed{EXPERIMENT.base_seeds[0]}",
+        model=first_base,
         problems="<results>/problems/profile.jsonl",
     output:
         samples="<results>/samples/{base}/profile.jsonl",

@@ -27,12 +27,62 @@ rule base:
         "exec {GPU_SLOT}dagrpo base --spec {input.spec:q} --out {output:q} --state {params.state:q} > {log:q} 2>&1"
 
 
+rule trial:
+    input:
+        spec="<results>/specs/trial.json",
+        model=first_base,
+        train="<results>/problems/train.jsonl",
+        problems="<results>/problems/evaluation.jsonl",
+    output:
+        "<results>/trial/{base}/samples.jsonl",
+    log:
+        "<logs>/trial/{base}.log",
+    benchmark:
+        "<benchmarks>/trial/{base}.tsv"
+    priority: 30
+    threads: EXPERIMENT.evaluation.threads
+    resources:
+        gpu=gpus(),
+    message:
+        "try base {wildcards.base} on a few problems, before any training"
+    shell:
+        "exec {GPU_SLOT}dagrpo trial --spec {input.spec:q} --model {input.model:q} --train {input.train:q}"
+        " --problems {input.problems:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule trial_nine:
+    input:
+        spec="<results>/specs/trial_nine.json",
+        model=first_base,
+    output:
+        samples="<results>/trial/{base}/nine.jsonl",
+        meta="<results>/trial/{base}/nine.meta.json",
+        results="<results>/trial/{base}/nine.lm_eval.json",
+    log:
+        "<logs>/trial/{base}.nine.log",
+    benchmark:
+        "<benchmarks>/trial/{base}.nine.tsv"
+    priority: 30
+    threads: EXPERIMENT.benchmarks.threads if EXPERIMENT.benchmarks else 1
+    resources:
+        gpu=gpus(),
+    params:
+        state=f"results/{EXPERIMENT.name}/state/trial/{{base}}",
+    message:
+        "try base {wildcards.base} on a question of each benchmark, before any training"
+    shell:
+        "exec {GPU_SLOT}dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed 0"
+        " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
+
+
 rule train:
     input:
         spec="<results>/specs/arms/{arm}.json",
         method=method_file,
         base=base_of,
         problems="<results>/problems/train.jsonl",
+        # Ancient: it must have gone well once, and changes nothing that is trained.
+        trials=ancient(trials),
     output:
         model=directory("<results>/runs/{base}/{arm}/seed{seed}/model"),
         snapshots=directory("<results>/runs/{base}/{arm}/seed{seed}/snapshots"),

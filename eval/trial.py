@@ -1,0 +1,89 @@
+"""A base on a few rows before anything is trained: what every arm will need is tried while it has cost a minute."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from dagrpo.checkpoints import write_atomically
+from dagrpo.config import EvaluationSpec
+from dagrpo.errors import UserError
+from dagrpo.policy.checkpoint import load_policy
+from dagrpo.policy.device import resolve_device
+from dagrpo.problems.store import read_problems
+from dagrpo.records import Problem, Verdict
+from dagrpo.rollout.make import make_engine
+from dagrpo.signals import ShouldStop, never
+from dagrpo.verify import Verifier, make_verifier
+from eval.sampling import policy_device, sampled
+
+ROWS = 2
+"""Problems of each family that are tried."""
+
+
+def trial(
+    spec: EvaluationSpec,
+    model: Path,
+    train: Path,
+    evaluation: Path,
+    out: Path,
+    should_stop: ShouldStop = never,
+) -> None:
+    """Try a checkpoint on the first problems of each family, of training and of evaluation.
+
+    Prompts are rendered, the verifier is given each gold as an answer, the engine samples and the samples are graded.
+    They are written to ``out`` in the form that evaluation writes.
+
+    Raises:
+        UserError: one of these cannot be used, or the verifier does not take a family's own answers for right.
+        Interrupted: ``should_stop`` became true.
+    """
+    torch.set_num_threads(spec.threads)
+    device = resolve_device(spec.device)
+    policy = load_policy(model, policy_device(spec.engine, device))
+    parts = [first_of_each(read_problems(path)) for path in (train, evaluation)]
+    with make_verifier(spec.verifier, should_stop) as verifier:
+        for part in parts:
+            check_golds(part, verifier, spec)
+        with make_engine(spec.engine, policy, spec.rollout_rows, device, should_stop) as engine:
+            records = sampled([*parts[0], *parts[1]], policy, engine, verifier, spec, seed=0)
+    write_atomically(out, "".join(json.dumps(record) + "\n" for record in records).encode())
+    verdicts = Counter(record["verdict"] for record in records)
+    print(f"{len(records)} samples: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
+
+
+def first_of_each(problems: list[Problem], rows: int = ROWS) -> list[Problem]:
+    """The first problems of each family, in order."""
+    found: dict[str, list[Problem]] = {}
+    for problem in problems:
+        found.setdefault(problem.family, []).append(problem)
+    return [problem for family in found.values() for problem in family[:rows]]
+
+
+def check_golds(problems: list[Problem], verifier: Verifier, spec: EvaluationSpec) -> None:
+    """Give the verifier each problem's own answer in the form that a model is asked for.
+
+    Raises:
+        UserError: of some family it calls none right. (Of real rows, one may be beyond it.)
+    """
+    graded = verifier.grade(problems, [stated(problem, spec) for problem in problems], ["stop"] * len(problems))
+    met = {problem.family: (problem, outcome) for problem, outcome in zip(problems, graded, strict=True)}
+    right = {
+        problem.family for problem, outcome in zip(problems, graded, strict=True) if outcome.verdict is Verdict.CORRECT
+    }
+    for family, (problem, outcome) in met.items():
+        if family not in right:
+            raise UserError(
+                f"{family}: the verifier (kind {spec.verifier.kind}) does not take the problems' own answers for right "
+                f"({problem.id!r}: {problem.answer!r} is {outcome.verdict.value}), so no response could be; correct "
+                "the form of the answers, or verifier.kind"
+            )
+
+
+def stated(problem: Problem, spec: EvaluationSpec) -> str:
+    """A response that does nothing but state a problem's answer, after the thought where the prompt opens one."""
+    if spec.verifier.kind == "exact":
+        return f"A{problem.answer}"
+    closing = "</think>\n" if "<think>" in (spec.prompt.opening or "") else ""
+    return rf"{closing}\boxed{{{problem.answer}}}"
