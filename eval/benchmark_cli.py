@@ -120,6 +120,28 @@ def check_benchmarks(
         raise UserError("check-benchmarks: some sets are not those of the lock; get those, or run this with --write")
 
 
+@app.command("fetch-benchmarks")
+def fetch_benchmarks(
+    out: Annotated[Path, typer.Option(help="Folder that becomes a mirror; what it has already is kept.")],
+    tasks: Names = "all",
+) -> None:
+    """Write the benchmarks of the hub to a folder, each held against the lock, for DAGRPO_MIRROR or `mirror`."""
+    from dagrpo.errors import UserError
+    from eval.nine.benchmarks import choose, fetch
+
+    faults = []
+    for name in choose(tasks):
+        try:
+            record = fetch(name, out)
+        except UserError as fault:  # the others may be had all the same
+            faults.append(str(fault))
+        else:
+            print(f"{name:16} {record['rows']:6} rows  {record['sha256'][:12]}", flush=True)
+    if faults:
+        raise UserError("\n       ".join(faults))
+    print(f"next: export DAGRPO_MIRROR={out.resolve()}")
+
+
 @app.command()
 def grade(
     file: Annotated[

@@ -2,7 +2,9 @@
 
 A set has two forms. *Mirror*: a file in ``benchmarks/`` of a local folder (one JSON object a line; ``.gz`` or not).
 *Hub*: a file of a pinned revision. ``tasks/lock.json`` holds the rows and sha256 of both (in the mirror of the text,
-whether compressed or not; at the hub of the file), and whoever reads a set compares.
+whether compressed or not; at the hub of the file), and whoever reads a set compares. A mirror that :func:`fetch` wrote
+has a ``fetched.json``, which says from what file of the hub each set was made, and its rows and sha256: these hold for
+it while the lock names that very file.
 """
 
 import csv
@@ -29,6 +31,8 @@ TASKS = Path(__file__).parents[1] / "tasks"
 """The lm-eval tasks, one YAML file a benchmark."""
 
 LOCK = TASKS / "lock.json"
+
+FETCHED = "fetched.json"
 
 Form = Literal["mirror", "hub"]
 Row = dict[str, Any]
@@ -144,7 +148,7 @@ def load(name: str, form: Form | None = None, mirror: Path | None = None) -> Loa
     """
     benchmark = find(name)
     form, folder = _where(form, mirror)
-    lock = read_lock()[name][form]
+    lock = _expected(read_lock()[name], form, folder, name)
     place, data = _mirror_file(folder, name) if folder is not None else _hub_file(lock)
     digest = sha256(data).hexdigest()
     rows = _rows(data, place)
@@ -208,9 +212,10 @@ def check(
     found = []
     for name in names:
         entry = lock[find(name).name][form]
+        expected = _expected(lock[name], form, folder, name)
         place, data = _mirror_file(folder, name) if folder is not None else _hub_file(entry)
         now = {"rows": len(_rows(data, place)), "sha256": sha256(data).hexdigest()}
-        same = now == {key: entry[key] for key in now}
+        same = now == {key: expected[key] for key in now}
         found.append({"benchmark": name, "form": form, **now, "as_locked": same, "place": place})
         entry.update(now)
     if write:
@@ -218,6 +223,56 @@ def check(
 
         write_atomically(LOCK, (json.dumps(lock, indent=1) + "\n").encode())
     return found
+
+
+def fetch(name: str, folder: Path) -> Row:
+    """Write a benchmark of the hub into ``folder`` as a mirror has it, unless it is there already.
+
+    Returns:
+        what ``fetched.json`` says of it: ``from`` (what the lock names), ``rows`` and ``sha256``.
+
+    Raises:
+        UserError: it cannot be had, is not the locked one, or a row of it is broken.
+    """
+    from dagrpo.checkpoints import write_atomically  # imports torch
+
+    benchmark, lock = find(name), read_lock()[name]
+    path, source = folder / "benchmarks" / f"{name}.jsonl", _source(lock["hub"])
+    known = _fetched(folder)
+    there = path.is_file() and {"from": source, "sha256": sha256(path.read_bytes()).hexdigest()}
+    if name in known and there == {key: known[name][key] for key in ("from", "sha256")}:
+        return known[name]
+    place, data = _hub_file(lock["hub"])
+    rows = _rows(data, place)
+    _compare(place, lock["hub"], len(rows), sha256(data).hexdigest())
+    lines = [json.dumps(benchmark.convert(row), ensure_ascii=False) for row in rows]
+    for number, line in enumerate(lines, start=1):
+        mirrors.read_row(line, name, f"{place}, row {number}")
+    text = "".join(line + "\n" for line in lines).encode()
+    record: Row = {"from": source, "rows": len(rows), "sha256": sha256(text).hexdigest()}
+    write_atomically(path, text)
+    write_atomically(folder / FETCHED, (json.dumps({**known, name: record}, indent=1) + "\n").encode())
+    return record
+
+
+def _expected(lock: dict[str, Row], form: Form, folder: Path | None, name: str) -> Row:
+    """What a set must be: as the lock has it, or as it was made from what the lock names."""
+    record = _fetched(folder).get(name, {}) if folder is not None else {}
+    return record if record.get("from") == _source(lock["hub"]) else lock[form]
+
+
+def _source(hub: Row) -> Row:
+    return {key: hub[key] for key in ("repo", "revision", "file", "url") if key in hub}
+
+
+def _fetched(folder: Path) -> dict[str, Row]:
+    try:
+        found: dict[str, Row] = json.loads((folder / FETCHED).read_text())
+        return found
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / FETCHED}: cannot be read ({error}); delete the folder and fetch it again") from None
 
 
 def _where(form: Form | None, mirror: Path | None) -> tuple[Form, Path | None]:
@@ -243,10 +298,17 @@ def _hub_file(lock: Row) -> tuple[str, bytes]:
         if "url" in lock:
             with urlopen(lock["url"], timeout=60) as answer:
                 return lock["url"], answer.read()
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub.errors import GatedRepoError
 
         place = f"{lock['repo']}@{lock['revision'][:12]}/{lock['file']}"
-        path = hf_hub_download(lock["repo"], lock["file"], repo_type="dataset", revision=lock["revision"])
+        try:
+            path = hf_hub_download(lock["repo"], lock["file"], repo_type="dataset", revision=lock["revision"])
+        except GatedRepoError:
+            raise UserError(
+                f"benchmarks: {lock['repo']} is gated: accept its conditions at {constants.ENDPOINT}/datasets/"
+                f"{lock['repo']}, log in with `hf auth login` (or set HF_TOKEN), then run this again"
+            ) from None
         return place, Path(path).read_bytes()
     except (OSError, URLError, ValueError) as error:  # the hub's own errors are OSError or ValueError
         where = lock.get("url") or lock["repo"]
