@@ -4,9 +4,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+GOLDEN = 0x9E3779B97F4A7C15
+MIX_1 = 0xBF58476D1CE4E5B9
+MIX_2 = 0x94D049BB133111EB
 
 
 def key(*parts: int | str) -> int:
@@ -21,9 +21,9 @@ def uniforms(keys: np.ndarray, position: int | np.ndarray) -> np.ndarray:
     The finaliser of SplitMix64 (Steele et al., 2014) over ``key + (position + 1) * golden``.
     """
     with np.errstate(over="ignore"):
-        z = keys.astype(np.uint64) + np.asarray(position + 1, np.uint64) * _GOLDEN
-        z = (z ^ (z >> np.uint64(30))) * _MIX_1
-        z = (z ^ (z >> np.uint64(27))) * _MIX_2
+        z = keys.astype(np.uint64) + np.asarray(position + 1, np.uint64) * np.uint64(GOLDEN)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(MIX_1)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(MIX_2)
         z = z ^ (z >> np.uint64(31))
     return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

@@ -2,14 +2,16 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from dagrpo import seeds
 from dagrpo.diagnostics.conflict import signed_cosines
-from dagrpo.diagnostics.gradients import Sketch, flat, gram, rollout_gradients
+from dagrpo.diagnostics.gradients import Sketch, _uniforms, flat, gram, rollout_gradients
 from dagrpo.errors import Interrupted, UserError
 from tests.miniature import stop_after
 
@@ -17,10 +19,12 @@ PROMPT = (1, 2, 3, 4)
 RESPONSES = ((5, 6, 7), (5, 6, 8), (9, 10), (5, 11, 12, 13, 2), (5, 6, 7, 8, 9, 10))
 
 
-def _model(tied: bool) -> LlamaForCausalLM:
+def _model(tied: bool, layers: int = 2) -> LlamaForCausalLM:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
-    config = LlamaConfig(vocab_size=20, num_hidden_layers=2, tie_word_embeddings=tied, initializer_range=0.3, **sizes)
+    config = LlamaConfig(
+        vocab_size=20, num_hidden_layers=layers, tie_word_embeddings=tied, initializer_range=0.3, **sizes
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -52,6 +56,31 @@ def test_the_last_layer_is_a_part_of_the_exact_gradient() -> None:
     only = rollout_gradients(model, PROMPT, RESPONSES, 1.0, only_last_layer=True)
     assert torch.allclose(only, torch.cat(last, dim=1), rtol=1e-4, atol=1e-6)
     assert torch.equal(rollout_gradients(model, PROMPT, RESPONSES, 1.0), torch.cat(exact, dim=1))  # the cut is undone
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_in_front_of_the_last_layer_nothing_is_kept_for_a_gradient(tied: bool) -> None:
+    kept: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.numel()
+        return tensor
+
+    for layers in (2, 5):
+        kept.append(0)
+        model = _model(tied, layers)
+        learning = [parameter.requires_grad for parameter in model.parameters()]
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            rollout_gradients(model, PROMPT, RESPONSES[:1], 1.0, only_last_layer=True)
+        assert [parameter.requires_grad for parameter in model.parameters()] == learning
+    assert kept[0] == kept[1] > 0
+
+
+def test_numbers_made_on_a_device_are_those_of_the_seeds() -> None:
+    for key in (0, seeds.key("sketch", 3), 2**64 - 1):
+        ours = _uniforms(key, 12_345, 1000, torch.device("cpu")).numpy()
+        theirs = seeds.uniforms(np.array([key], dtype=np.uint64), np.arange(12_345, 13_345, dtype=np.uint64))
+        assert np.array_equal(ours, theirs)
 
 
 def test_shared_weights_count_as_output_layer_alone() -> None:

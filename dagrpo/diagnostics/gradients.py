@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -32,8 +31,8 @@ class Sketch:
 
     Each coordinate is added, with a random sign, to one random cell. The inner product of two sketches is that of the
     gradients in the mean; the standard deviation of a cosine c is at most sqrt((1 + c^2) / size) (Weinberger et al.,
-    arXiv 0902.2206, Lemma 2). Cells and signs are drawn anew from the key for each rollout, so nothing as long as the
-    gradient is stored.
+    arXiv 0902.2206, Lemma 2). Cells and signs are drawn anew from the key for each rollout, where the gradient is, so
+    nothing as long as the gradient is stored and nothing but the sketch leaves the device.
     """
 
     size: int
@@ -41,15 +40,34 @@ class Sketch:
 
     def __call__(self, gradients: Sequence[Tensor]) -> Tensor:
         """Project the gradients of one rollout: float64, (size,)."""
-        cells = torch.zeros(self.size, dtype=torch.float64, device=gradients[0].device)
-        keys, passed = np.array([seeds.key("sketch", self.key)], dtype=np.uint64), 0
+        device = gradients[0].device
+        cells = torch.zeros(self.size, dtype=torch.float64, device=device)
+        key, passed = seeds.key("sketch", self.key), 0
         for gradient in gradients:
             for part in gradient.flatten().split(_CHUNK):
-                drawn = seeds.uniforms(keys, np.arange(passed, passed + len(part), dtype=np.uint64))
-                cell = torch.from_numpy((2 * self.size * drawn).astype(np.int64)).to(part.device)
+                cell = (2 * self.size * _uniforms(key, passed, len(part), device)).long()
                 cells.index_add_(0, cell >> 1, part.double() * (1 - 2 * (cell & 1)))
                 passed += len(part)
         return cells
+
+
+def _uniforms(key: int, first: int, count: int, device: torch.device) -> Tensor:
+    """The numbers that :func:`dagrpo.seeds.uniforms` gives a key at ``count`` positions from ``first`` on, to the bit,
+    but made on a device: float64, (count,)."""
+    # torch has signed words of 64 bits only: their product is the unsigned one, their shift is not
+    z = torch.arange(first + 1, first + 1 + count, device=device) * _signed(seeds.GOLDEN) + _signed(key)
+    for bits, factor in ((30, seeds.MIX_1), (27, seeds.MIX_2)):
+        z = (z ^ _shifted(z, bits)) * _signed(factor)
+    return _shifted(z ^ _shifted(z, 31), 11).double() * 2.0**-53
+
+
+def _signed(word: int) -> int:
+    """The signed number with the same 64 bits."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    return (words >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def gradient_rows(likelihoods: Iterable[Tensor], parameters: Sequence[Tensor], read: Read = flat) -> Tensor:
@@ -84,13 +102,16 @@ def rollout_gradients(
 ) -> Tensor:
     """Differentiate the mean log-probability of each response's tokens: ∇ (1 / |o_i|) Σ_t log π(o_it), shape (N, D).
 
+    A row depends on its own response alone, so that rows may be shared out.
+
     Args:
         prompt: token ids.
         responses: token ids of N responses, none empty.
         temperature: divides the logits.
         read: what is kept of each gradient.
-        only_last_layer: differentiate by the final block, the final norm and the output layer alone. Where the output
-            layer shares its weights with the embedding, the use of these as an embedding does not count.
+        only_last_layer: differentiate by the final block, the final norm and the output layer alone; what comes before
+            them runs forward only, and keeps nothing. Where the output layer shares its weights with the embedding, the
+            use of these as an embedding does not count.
 
     Raises:
         Interrupted: between two responses.
@@ -114,7 +135,7 @@ def _learning(module: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def _last_layer(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Cut the graph in front of the final block; give the parameters behind the cut."""
+    """Let no graph grow in front of the final block; give the parameters from there on that learn."""
     body = model.base_model
     if not (hasattr(body, "layers") and hasattr(body, "norm")):
         raise UserError(
@@ -122,8 +143,16 @@ def _last_layer(model: PreTrainedModel) -> Iterator[list[Tensor]]:
             "take all layers, with a projection"
         )
     modules = (body.layers[-1], body.norm, model.get_output_embeddings())
-    cut = body.layers[-1].register_forward_pre_hook(lambda _, inputs: (inputs[0].detach(), *inputs[1:]))
+    parameters = [parameter for module in modules for parameter in _learning(module)]
+    chosen = {id(parameter) for parameter in parameters}
+    before = [parameter for parameter in _learning(model) if id(parameter) not in chosen]
+    # An embedding that is also the output layer still learns: its states are cut off.
+    cut = body.get_input_embeddings().register_forward_hook(lambda _, __, states: states.detach())
     try:
-        yield [parameter for module in modules for parameter in _learning(module)]
+        for parameter in before:
+            parameter.requires_grad_(False)
+        yield parameters
     finally:
         cut.remove()
+        for parameter in before:
+            parameter.requires_grad_(True)

@@ -1,8 +1,13 @@
-"""A glance at conflict while a run goes on: one mixed group of a step, by the gradient of the last layer."""
+"""A glance at conflict while a run goes on: one mixed group of a step, by the gradient of the last layer.
 
+Below the last layer nothing but a forward pass is computed, and the processes of a run share the group's rows out.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from dagrpo import seeds
 from dagrpo.algorithm import Recipe
@@ -12,18 +17,31 @@ from dagrpo.policy.checkpoint import Policy
 from dagrpo.signals import ShouldStop
 from dagrpo.trainer.collect import Step
 from dagrpo.trainer.credit import mixed_rows
+from dagrpo.world import World
 
-_SMALL = 2**24
-_PROJECTION = 4096
+SMALL = 2**24
+"""Weights of an output layer below which gradients are kept whole."""
+PROJECTION = 4096
+"""Numbers that are kept of a larger one."""
 
 
 def glance(
-    policy: Policy, step: Step, recipe: Recipe, temperature: float, seed: int, number: int, should_stop: ShouldStop
+    policy: Policy,
+    step: Step,
+    recipe: Recipe,
+    temperature: float,
+    seed: int,
+    number: int,
+    should_stop: ShouldStop,
+    world: World,
 ) -> dict[str, float]:
     """Measure the conflict of one mixed group, drawn by seed and step number, before and after its weights.
 
     Rows of the gradients of the mean log-probability (DaGRPO, arXiv 2512.06337, section 3) of the last layer under
     the policy before its update; projected at random where they are too many to keep.
+
+    Args:
+        world: the processes that share the rows out, all of which call this with the same policy and step.
 
     Returns:
         ``conflict/before`` and ``conflict/after`` in [0, 1]; empty where no group is mixed, and without the latter
@@ -38,18 +56,23 @@ def glance(
         return {}
     chosen = mixed[seeds.key(seed, "glance", number) % len(mixed)]
     group, mine = step.groups[chosen], rows.group == chosen
-    hidden = policy.model.get_output_embeddings().weight.shape[1]
-    read = flat if policy.model.vocab_size * hidden < _SMALL else Sketch(_PROJECTION)
-    gradients = rollout_gradients(
-        policy.model,
-        group.prompt_tokens,
-        [rollout.tokens for rollout in group.rollouts],
-        temperature,
-        read,
-        only_last_layer=True,
-        should_stop=should_stop,
-    )
-    products = gram(gradients)
+    read = flat if policy.model.get_output_embeddings().weight.numel() < SMALL else Sketch(PROJECTION)
+
+    def gradients(responses: Sequence[Sequence[int]]) -> list[Tensor]:
+        if not responses:
+            return []
+        found = rollout_gradients(
+            policy.model,
+            group.prompt_tokens,
+            responses,
+            temperature,
+            read,
+            only_last_layer=True,
+            should_stop=should_stop,
+        )
+        return list(found.cpu())
+
+    products = gram(torch.stack(world.spread(gradients, [rollout.tokens for rollout in group.rollouts])))
     coefficients = torch.stack([rows.advantage[mine], (step.rows.weight * step.rows.advantage)[mine]])
     before, after = conflict_index(products, coefficients).tolist()
     figures = {"conflict/before": before, "conflict/after": after}

@@ -184,7 +184,7 @@ class Run:
     def _glance(self, data: Step, recipe: Recipe, step: int) -> dict[str, float]:
         temperature, seed = self.settings.temperature, self.collector.seed
         policy, stop = self.weights.policy, self.stops_here
-        return self.world.once(lambda: glance(policy, data, recipe, temperature, seed, step, stop))
+        return glance(policy, data, recipe, temperature, seed, step, stop, self.world)
 
     def seal(self) -> None:
         """Write the state as a checkpoint, unless that very step is sealed already."""
