@@ -22,7 +22,6 @@ TRAIN = train_command()
 pathvars:
     results=f"results/{EXPERIMENT.name}",
     logs=f"results/{EXPERIMENT.name}/logs",
-    benchmarks=f"results/{EXPERIMENT.name}/benchmarks",
 
 
 wildcard_constraints:
@@ -46,6 +45,10 @@ rule all:
     default_target: True
     input:
         "<results>/report.html",
+
+
+onstart:
+    share_imports()
 
 
 onsuccess:

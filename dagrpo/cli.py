@@ -1,8 +1,10 @@
 """The command line. Jobs of the workflow are its verbs; other packages add theirs through ``dagrpo.commands``."""
 
 import errno
+import os
 import signal
 import sys
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +12,11 @@ from typing import Annotated
 import typer
 
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from dagrpo.jobs.client import run_hosted
+from dagrpo.jobs.usage import usage
+from dagrpo.jobs.wire import ADDRESS
 from dagrpo.signals import STOPS, interrupt_at_once
-from dagrpo.world import ends_first, leave
+from dagrpo.world import ends_first, launched, leave
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -193,35 +198,48 @@ def gpu_slot(
 
 
 def main() -> None:
-    """Run the command line; turn the two deliberate endings and an unusable disk into one line and an exit code."""
+    """Run the command line and end this process with its exit code; a job of the workflow says what it took."""
+    interrupt_at_once()
+    started = time.monotonic()
+    code = _run()
+    if ADDRESS in os.environ and not launched():
+        print(usage(started), file=sys.stderr)
+    leave(code)
+
+
+def _run() -> int:
+    """Turn the two deliberate endings and an unusable disk into one line and an exit code."""
     try:
-        interrupt_at_once()
+        run_hosted(sys.argv[1:])
         for entry in entry_points(group="dagrpo.commands"):
             app.registered_commands.extend(entry.load().registered_commands)
         app()
     except SystemExit as ended:  # typer's way to end
         if not isinstance(ended.code, int | None):
             raise
-        leave(ended.code or 0)
+        return ended.code or 0
     except UserError as error:
-        _end(f"error: {error}", EXIT_USER_ERROR)
+        return _ends(f"error: {error}", EXIT_USER_ERROR)
     except Interrupted:
-        _end("interrupted: the state is sealed; run the same command again to continue", EXIT_INTERRUPTED)
+        return _ends("interrupted: the state is sealed; run the same command again to continue", EXIT_INTERRUPTED)
     except OSError as error:
         what = (_NO_ROOM | _NO_ENTRY).get(error.errno or 0)
         if what is None:
             raise
         remedy = "free some space" if error.errno in _NO_ROOM else "make it writable, or choose another results folder"
         where = error.filename or "the results"
-        _end(f"error: cannot write {where}: {what}; {remedy}, then run this again: nothing is lost", EXIT_USER_ERROR)
+        return _ends(
+            f"error: cannot write {where}: {what}; {remedy}, then run this again: nothing is lost", EXIT_USER_ERROR
+        )
+    return 0
 
 
-def _end(message: str, code: int) -> None:
+def _ends(message: str, code: int) -> int:
     for number in STOPS:  # torchrun sends one to all others as soon as one of its processes has ended
         signal.signal(number, signal.SIG_IGN)
     if ends_first():
         print(message, file=sys.stderr, flush=True)
-    leave(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ def experiment(folder: Path, **changes: Any) -> Path:
         "heads": 2,
         "feedforward": 32,
         "steps": 30,
+        "step_tokens": 512,
+        "threads": 1,  # two would wait for each other on a busy machine
         "corpus": {"problems": 1000},
     }
     settings["train"] |= {
@@ -81,6 +83,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     done = run(folder, experiment(folder), "--cores", "2")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "results" / "tiny" / "logs" / "host.log").read_text() == "", "jobs shared a process's imports"
     return folder
 
 

@@ -267,10 +267,9 @@ def test_an_experiment_says_how_many_processes_share_a_run(
     assert "processes" not in Experiment.model_validate(yaml.safe_load(config.read_text())).model_dump()
 
 
-def test_every_job_leaves_a_log_and_its_time_and_memory() -> None:
-    left = {rule: set(re.findall(r'"<(logs|benchmarks)>/', text)) for rule, text in rules().items()}
-    assert left.pop("spec") == set()  # prints a string
-    assert len(left) > 10 and all(both == {"logs", "benchmarks"} for both in left.values())
+def test_every_job_leaves_a_log() -> None:
+    logged = {rule for rule, text in rules().items() if '"<logs>/' in text}
+    assert len(logged) > 10 and logged == rules().keys() - {"spec"}  # which prints a string
 
 
 def test_lint_finds_only_what_is_accepted(workspace: Workspace) -> None:

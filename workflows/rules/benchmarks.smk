@@ -11,8 +11,6 @@ rule nine:
         results="<results>/nine/{base}/{arm}/seed{seed}.lm_eval.json",
     log:
         "<logs>/nine/{base}.{arm}.seed{seed}.log",
-    benchmark:
-        "<benchmarks>/nine/{base}.{arm}.seed{seed}.tsv"
     threads: EXPERIMENT.benchmarks.threads if EXPERIMENT.benchmarks else 1
     resources:
         gpu=gpus(),
@@ -34,8 +32,6 @@ rule contamination:
         summary="<results>/contamination/summary.csv",
     log:
         "<logs>/contamination.log",
-    benchmark:
-        "<benchmarks>/contamination.tsv"
     params:
         out=lambda wildcards, output: Path(output.pairs).parent,
     message:

@@ -13,12 +13,15 @@ from snakemake.utils import update_config
 
 from dagrpo import config as typed
 from dagrpo.errors import UserError
+from dagrpo.jobs.start import start_host
+from dagrpo.jobs.wire import ADDRESS
 
 PUBLISHED = str(Path(workflow.basedir, "results", "published.csv"))
 OWN_KEYS = ("experiment", "mirror", "methods")
 
 # The jobs call `dagrpo`, which stands beside the Python that runs this file, also where that is not activated.
 os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
+os.environ[ADDRESS] = ""  # a job of the workflow
 
 
 def load_experiment():
@@ -162,6 +165,13 @@ def train_command():
     """What starts a training run, on one process or several."""
     processes = EXPERIMENT.processes
     return f"{gpu_slot(processes)}dagrpo train" + (f" --processes {processes}" if processes > 1 else "")
+
+
+def share_imports():
+    """Let the jobs of this run share one process's imports: where they run on this machine, and on no GPU, for whose
+    long jobs seconds are nothing."""
+    if workflow.local_exec and not gpus():
+        start_host(Path(f"results/{EXPERIMENT.name}/logs/host.log"))
 
 
 def base_threads(wildcards):

@@ -27,8 +27,6 @@ rule check:
         touch("<results>/specs/checked"),
     log:
         "<logs>/check.log",
-    benchmark:
-        "<benchmarks>/check.tsv"
     message:
         "check the options of all methods"
     shell:
@@ -46,8 +44,6 @@ rule problems:
         about="<results>/problems/about.json",
     log:
         "<logs>/problems.log",
-    benchmark:
-        "<benchmarks>/problems.tsv"
     priority: 100
     params:
         out=lambda wildcards, output: Path(output.train).parent,
@@ -64,8 +60,6 @@ rule profile_problems:
         "<results>/problems/profile.jsonl",
     log:
         "<logs>/profile_problems.log",
-    benchmark:
-        "<benchmarks>/profile_problems.tsv"
     params:
         lines=EXPERIMENT.evaluation.profile_problems,
     message:

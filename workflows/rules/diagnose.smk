@@ -9,8 +9,6 @@ rule conflict:
         "<results>/conflict/{base}/{arm}/seed{seed}.jsonl",
     log:
         "<logs>/conflict/{base}.{arm}.seed{seed}.log",
-    benchmark:
-        "<benchmarks>/conflict/{base}.{arm}.seed{seed}.tsv"
     threads: train_threads
     resources:
         gpu=gpus(),

@@ -11,8 +11,6 @@ rule evaluate:
         meta="<results>/samples/{base}/{arm}/seed{seed}.meta.json",
     log:
         "<logs>/evaluate/{base}.{arm}.seed{seed}.log",
-    benchmark:
-        "<benchmarks>/evaluate/{base}.{arm}.seed{seed}.tsv"
     threads: EXPERIMENT.evaluation.threads
     resources:
         gpu=gpus(),
@@ -35,8 +33,6 @@ rule profile:
         meta="<results>/samples/{base}/profile.meta.json",
     log:
         "<logs>/evaluate/{base}.profile.log",
-    benchmark:
-        "<benchmarks>/evaluate/{base}.profile.tsv"
     threads: EXPERIMENT.evaluation.threads
     resources:
         gpu=gpus(),

@@ -24,8 +24,6 @@ rule tables:
         timing=expand("<results>/timing/{base}.csv", base=EXPERIMENT.bases),
     log:
         "<logs>/tables.log",
-    benchmark:
-        "<benchmarks>/tables.tsv"
     params:
         results=results_folder,
     message:
@@ -49,8 +47,6 @@ rule figures:
         ),
     log:
         "<logs>/figures.log",
-    benchmark:
-        "<benchmarks>/figures.tsv"
     params:
         results=results_folder,
     message:
@@ -70,8 +66,6 @@ rule report:
         "<results>/report.html",
     log:
         "<logs>/report.log",
-    benchmark:
-        "<benchmarks>/report.tsv"
     params:
         results=results_folder,
     message:

@@ -13,8 +13,6 @@ rule base:
         directory("<results>/bases/{base}/seed{seed}"),
     log:
         "<logs>/bases/{base}.seed{seed}.log",
-    benchmark:
-        "<benchmarks>/bases/{base}.seed{seed}.tsv"
     priority: 20
     threads: base_threads
     resources:
@@ -37,8 +35,6 @@ rule trial:
         "<results>/trial/{base}/samples.jsonl",
     log:
         "<logs>/trial/{base}.log",
-    benchmark:
-        "<benchmarks>/trial/{base}.tsv"
     priority: 30
     threads: EXPERIMENT.evaluation.threads
     resources:
@@ -60,8 +56,6 @@ rule trial_nine:
         results="<results>/trial/{base}/nine.lm_eval.json",
     log:
         "<logs>/trial/{base}.nine.log",
-    benchmark:
-        "<benchmarks>/trial/{base}.nine.tsv"
     priority: 30
     threads: EXPERIMENT.benchmarks.threads if EXPERIMENT.benchmarks else 1
     resources:
@@ -91,8 +85,6 @@ rule train:
         card="<results>/runs/{base}/{arm}/seed{seed}/run.json",
     log:
         "<logs>/train/{base}.{arm}.seed{seed}.log",
-    benchmark:
-        "<benchmarks>/train/{base}.{arm}.seed{seed}.tsv"
     priority: 10
     threads: train_threads
     resources:
