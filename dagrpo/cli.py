@@ -178,12 +178,31 @@ def plan(
 ) -> None:
     """Say what an experiment takes before it is started: memory of a GPU, hours of each arm; refuse what cannot fit."""
     from dagrpo import config
+    from dagrpo.plan.devices import find_device
     from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
 
     experiment = config.load(config.Experiment, configfile)
     asked = Asked(gpu, response_tokens, measured)
     print(show_plan(experiment, asked), flush=True)
-    refuse_what_cannot_fit(experiment, asked)
+    refuse_what_cannot_fit(experiment, find_device(gpu, measured))
+
+
+@app.command()
+def doctor(
+    name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", help="Of config/, without suffix.")] = None,
+    configfile: Annotated[Path | None, typer.Option("--configfile", help="An experiment file from anywhere.")] = None,
+) -> None:
+    """Say in one line each what this machine has, and whether an experiment can run here."""
+    from dagrpo import config
+    from dagrpo.doctor import diagnose, look, verdict
+
+    path = configfile or (config.experiment_file(Path("config"), name) if name else None)
+    experiment = config.load(config.Experiment, path) if path else None
+    lines = []
+    for line in diagnose(look(Path("results")), experiment):
+        print(line, flush=True)
+        lines.append(line)
+    verdict(lines, experiment)
 
 
 @app.command("gpu-slot", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

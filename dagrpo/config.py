@@ -493,6 +493,15 @@ def load(model: type[Spec], path: Path) -> Spec:
     return parse(model, data, str(path))
 
 
+def experiment_file(folder: Path, name: str) -> Path:
+    """The file of an experiment by its name. Raises :class:`UserError`, with the nearest name, if there is none."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = [other.stem for other in folder.glob("*.yaml")]
+        raise UserError(f"experiment: there is no config/{name}.yaml{nearest(name, known)}")
+    return path
+
+
 def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
     """Cut out what the training of one arm reads; the method's options are checked when it is built."""
     return TrainSpec(

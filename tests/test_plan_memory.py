@@ -107,7 +107,7 @@ def test_a_reference_model_stands_beside_the_policy() -> None:
     experiment = parse(Experiment, {**told, "arms": arms, "processes": 2}, "7b")
     # 28.37 GiB in fp32, of which a GPU has half five times over, and two embeddings of 1.01 GiB in bf16
     with pytest.raises(UserError, match=r"alone take 73\.0 GiB"):
-        refuse_what_cannot_fit(experiment, Asked("h100"))
+        refuse_what_cannot_fit(experiment, H100)
 
 
 def test_vllm_has_its_share_and_decodes_as_many_rows_as_fit_into_it() -> None:
@@ -143,7 +143,7 @@ def changed(train: dict[str, Any] | None = None, **keys: Any) -> Experiment:
 )
 def test_what_cannot_fit_is_refused_by_its_knob(gpu: str, experiment: Experiment, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        refuse_what_cannot_fit(experiment, Asked(gpu))
+        refuse_what_cannot_fit(experiment, find_device(gpu))
 
 
 @pytest.mark.parametrize(
@@ -156,11 +156,11 @@ def test_what_cannot_fit_is_refused_by_its_knob(gpu: str, experiment: Experiment
 )
 def test_following_the_advice_makes_it_fit(wrong: dict[str, Any], knob: str, right: str) -> None:
     with pytest.raises(UserError, match=knob) as refused:
-        refuse_what_cannot_fit(changed(**wrong), Asked("h100"))
+        refuse_what_cannot_fit(changed(**wrong), H100)
     advice = float(str(refused.value).split()[-1])
     wrong = wrong | ({"train": {"rollout_rows": int(advice)}} if right == "rows" else {})
     wrong["engine"] |= {"memory": advice} if right == "memory" else {}
-    refuse_what_cannot_fit(changed(**wrong), Asked("h100"))
+    refuse_what_cannot_fit(changed(**wrong), H100)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.stem)
@@ -168,7 +168,7 @@ def test_each_experiment_fits_where_it_says_and_has_a_plan(path: Path) -> None:
     experiment = load(Experiment, path)
     shown = show_plan(experiment, Asked("h100"))
     assert all(arm in shown for arm in experiment.arms) and "GPU-hours" in shown
-    refuse_what_cannot_fit(experiment, Asked("h100"))
+    refuse_what_cannot_fit(experiment, H100)
 
 
 def test_measured_rates_take_the_place_of_the_table(tmp_path: Path) -> None:

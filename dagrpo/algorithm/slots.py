@@ -196,6 +196,11 @@ class Recipe:
         inner = self.interleave is not None and self.interleave.recipe.needs_reference
         return inner or any(term.needs_reference for term in self.objective)
 
+    @property
+    def needs_scores(self) -> bool:
+        inner = self.interleave is not None and self.interleave.recipe.needs_scores
+        return inner or self.scores != "never"
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -221,3 +226,7 @@ class Algorithm:
     @property
     def needs_reference(self) -> bool:
         return any(phase.recipe.needs_reference for phase in self.phases)
+
+    @property
+    def needs_scores(self) -> bool:
+        return any(phase.recipe.needs_scores for phase in self.phases)

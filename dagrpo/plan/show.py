@@ -100,9 +100,8 @@ def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Dev
     return tabulate(rows, ["hours of a run", "rollout", "update", "both", "GPU-hours, all seeds"], floatfmt=",.1f")
 
 
-def refuse_what_cannot_fit(experiment: Experiment, asked: Asked) -> None:
+def refuse_what_cannot_fit(experiment: Experiment, device: Device) -> None:
     """Raise :class:`UserError` for the first arm that does not fit; it names the setting to change, and to what."""
-    device = find_device(asked.gpu, asked.measured)
     for name, base in experiment.bases.items():
         shape = shape_of(base)
         for arm in experiment.arms:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dagrpo.config import MirrorProblems, nearest
+from dagrpo.config import HubProblems, MirrorProblems, nearest
 from dagrpo.errors import UserError
 from dagrpo.problems.store import ProblemSets
 from dagrpo.records import Problem
@@ -37,6 +37,16 @@ def read_benchmarks(spec: MirrorProblems) -> dict[str, list[Problem]]:
     return {family: _rows(folder, family) for family in spec.benchmarks}
 
 
+def check_files(spec: MirrorProblems | HubProblems) -> Path:
+    """Return the folder that holds all files which the problems name, unread. Raises ``UserError`` for one missing."""
+    folder = _folder(spec)
+    for family in spec.benchmarks:
+        find_file(folder / "benchmarks", family)
+    if isinstance(spec, MirrorProblems):
+        find_file(folder / "train", spec.train_file)
+    return folder
+
+
 def kept(questions: dict[str, list[Problem]], limit: int | None) -> tuple[list[Problem], dict[str, tuple[int, int]]]:
     """The first ``limit`` rows of each benchmark, and of each how many these are and how many it has."""
     evaluation = [row for rows in questions.values() for row in rows[:limit]]
@@ -53,7 +63,7 @@ def apart(training: list[Problem], questions: dict[str, list[Problem]], drop_ove
     return without(training, overlaps(training, every, threshold=drop_overlap))
 
 
-def _folder(spec: MirrorProblems) -> Path:
+def _folder(spec: MirrorProblems | HubProblems) -> Path:
     named = spec.mirror or os.environ.get(ENVIRONMENT)
     how = f"set problems.mirror, or {ENVIRONMENT}, to a folder that holds benchmarks/ and train/"
     if not named:

@@ -40,12 +40,8 @@ def settings():
     changes = {key: value for key, value in config.items() if key not in OWN_KEYS}
     if "arms" in changes:
         return changes, "configuration"
-    folder = Path(workflow.basedir, "config")
     name = str(config.get("experiment", "mini"))
-    if not (folder / f"{name}.yaml").is_file():
-        known = [path.stem for path in folder.glob("*.yaml")]
-        raise UserError(f"experiment: there is no config/{name}.yaml{typed.nearest(name, known)}")
-    experiment = load_configfile(str(folder / f"{name}.yaml"))
+    experiment = load_configfile(str(typed.experiment_file(Path(workflow.basedir, "config"), name)))
     update_config(experiment, changes)
     return experiment, f"config/{name}.yaml"
 

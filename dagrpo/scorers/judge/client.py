@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -84,7 +83,6 @@ class Client:
         self.options, self.should_stop = options, should_stop
         self.calls = 0
         self._lock = threading.Lock()
-        self._host = urlsplit(options.base_url).netloc
 
     @contextmanager
     def asking(self, questions: Sequence[Question]) -> Iterator[Iterator[Answer]]:
@@ -185,7 +183,7 @@ class Client:
     def _post(self, session: requests.Session, body: dict[str, Any]) -> tuple[int, Any, bytes]:
         seconds = self.options.timeout
         end = time.monotonic() + seconds
-        slow = Failed(f"no answer within {seconds:g} s", f"See how {self._host} is doing, or raise timeout")
+        slow = Failed(f"no answer within {seconds:g} s", f"See how {self.options.host} is doing, or raise timeout")
         try:
             with session.post(
                 f"{self.options.base_url}/chat/completions",
@@ -201,14 +199,14 @@ class Client:
                     if time.monotonic() > end:
                         raise slow
                     if len(received) > _MOST_BYTES:
-                        raise Failed("an answer without end", f"See what {self._host} sends")
+                        raise Failed("an answer without end", f"See what {self.options.host} sends")
                 return response.status_code, response.headers, received
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise slow from None
         except requests.ConnectionError:
-            raise Failed("no connection", f"Start the judge at {self._host}, or correct base_url") from None
+            raise Failed("no connection", f"Start the judge at {self.options.host}, or correct base_url") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise Failed(f"a broken answer ({type(error).__name__})", f"See what {self._host} sends") from None
+            raise Failed(f"a broken answer ({type(error).__name__})", f"See what {self.options.host} sends") from None
 
     def _refusal(self, status: int, headers: Any) -> Failed:
         why = f"HTTP {status}"
@@ -217,10 +215,10 @@ class Client:
             return Failed(why, "Lower concurrency, or raise retries and max_wait", wait=wait)
         if status >= 500:
             wait = _retry_after(headers.get("Retry-After"))
-            return Failed(why, f"See how {self._host} is doing", wait=wait)
+            return Failed(why, f"See how {self.options.host} is doing", wait=wait)
         if status in (401, 403):
             return Failed(
-                why, f"Put a valid key for {self._host} into the variable that api_key_env names", again=False
+                why, f"Put a valid key for {self.options.host} into the variable that api_key_env names", again=False
             )
         return Failed(why, "Correct base_url, model, reply_format, max_tokens or extra_body", again=False)
 
@@ -230,7 +228,9 @@ class Client:
             return None
         key = os.environ.get(name, "").strip()
         if not re.fullmatch(r"[!-~]+", key):
-            raise UserError(f"the environment variable {name} holds no key for {self._host}; export it and run again")
+            raise UserError(
+                f"the environment variable {name} holds no key for {self.options.host}; export it and run again"
+            )
         return key
 
 

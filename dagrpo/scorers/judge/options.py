@@ -31,6 +31,10 @@ class JudgeOptions(Strict):
     max_wait: float = Field(60.0, ge=0, description="Longest wait, also where the server asks for more (seconds).")
     max_calls: int = Field(100_000, ge=1, description="Requests that a run may send from its start, or its resumption.")
 
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base_url).netloc
+
     # A UserError passes through pydantic as it is, and so without the value, which may hold a secret.
     @field_validator("base_url")
     @classmethod
