@@ -32,11 +32,15 @@ class Damaged(Exception):
 
 
 class Stored(Mapping[str, Tensor]):
-    """The tensors of a checkpoint by name, on the CPU, each read when it is asked for."""
+    """The tensors of a checkpoint by name, on the CPU, each read when it is asked for.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        files: which files of the folder hold them.
+    """
+
+    def __init__(self, folder: Path, files: str = "tensors*.safetensors") -> None:
         self._parts: dict[str, list[Any]] = {}
-        for path in sorted(folder.glob("tensors*.safetensors")):
+        for path in sorted(folder.glob(files)):
             file = safe_open(path, "pt")
             for name in file.keys():  # noqa: SIM118 - a file of safetensors is no mapping
                 self._parts.setdefault(name, []).append(file)
@@ -50,6 +54,11 @@ class Stored(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, of which nothing is read."""
+        shapes = [file.get_slice(name).get_shape() for file in self._parts[name]]
+        return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if shapes[0] else ()
 
     def rows(self, name: str, first: int, end: int) -> Tensor:
         """Rows ``first`` to ``end - 1`` of a tensor, one at least; no others are read."""

@@ -42,10 +42,24 @@ def add_adapters(model: PreTrainedModel, lora: Lora, seed: int) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     options = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.key(seed, "adapters"))
-        inject_adapter_in_model(options, model, _NAME)
+    inject_adapter_in_model(options, model, _NAME)
+    for name, layer in model.named_modules():
+        if _adapted(layer):
+            _begin(cast(Any, layer), seeds.key(seed, "adapters", name))
     model.eval()
+
+
+@torch.no_grad()
+def _begin(layer: Any, key: int) -> None:
+    """Give an adapter the numbers that it begins with, also beside weights that are not there yet (meta)."""
+    first, second = layer.lora_A[_NAME], layer.lora_B[_NAME]
+    for part in (first, second):
+        if part.weight.is_meta:
+            part.to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key)
+        first.weight.copy_(nn.Linear(first.in_features, first.out_features, bias=False).weight)
+    nn.init.zeros_(second.weight)
 
 
 def matrix(layer: nn.Module) -> Tensor:

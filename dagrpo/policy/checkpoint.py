@@ -1,17 +1,28 @@
 """Load and save a policy as an ordinary checkpoint: config.json, safetensors, tokenizer and chat template."""
 
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 
-from dagrpo.checkpoints import disk_errors, flush
+from dagrpo.checkpoints import Stored, disk_errors, flush
 from dagrpo.errors import UserError
 from dagrpo.policy.logprobs import check_supported
 
@@ -44,22 +55,61 @@ def load_policy(
     Raises:
         UserError: the checkpoint is missing, damaged, or of an architecture that training does not support.
     """
-    if isinstance(source, Path) and not (source / "config.json").is_file():
-        raise UserError(f"{source}: no checkpoint here (config.json is missing); give the folder of a saved model")
-    logging.disable_progress_bar()
     where: dict[str, Any] = {"local_files_only": Path(source).is_dir(), "revision": revision}
-    try:
+    with _loading(source):
         tokenizer = AutoTokenizer.from_pretrained(source, **where)
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", **where
         )
+    policy = _that_ends(Policy(model.to(device).eval(), tokenizer, device), source)
+    check_supported(policy.model)
+    return policy
+
+
+def load_outline(source: Path) -> Policy:
+    """Load all of a checkpoint but its weights, which are on the meta device: for :func:`stored_weights` to fill in.
+
+    Whether training supports the architecture is for the caller to check, once there are weights.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or has not the weights of its model.
+    """
+    with _loading(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        config = AutoConfig.from_pretrained(source, local_files_only=True)
+        with init_empty_weights(include_buffers=False):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        model.tie_weights()
+        if (source / GENERATION_CONFIG_NAME).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
+        stored = stored_weights(source)
+        for name, parameter in model.named_parameters():
+            if name not in stored or stored.shape(name) != tuple(parameter.shape):
+                raise ValueError(f"{name} is missing or of another shape")
+    return _that_ends(Policy(model.eval(), tokenizer, torch.device("cpu")), source)
+
+
+def stored_weights(source: Path) -> Stored:
+    """The weights of a local checkpoint, each read when it is asked for."""
+    return Stored(source, "model*.safetensors")
+
+
+@contextmanager
+def _loading(source: Path | str) -> Iterator[None]:
+    """Say of what fails inside that the checkpoint cannot be loaded."""
+    if isinstance(source, Path) and not (source / "config.json").is_file():
+        raise UserError(f"{source}: no checkpoint here (config.json is missing); give the folder of a saved model")
+    logging.disable_progress_bar()
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{source}: the checkpoint cannot be loaded ({reason}); make or fetch it again") from error
-    policy = Policy(model.to(device).eval(), tokenizer, device)
+
+
+def _that_ends(policy: Policy, source: Path | str) -> Policy:
     if not policy.end_tokens:
         raise UserError(f"{source}: generation_config.json and the tokenizer name no end-of-sequence token; add one")
-    check_supported(policy.model)
     return policy
 
 
@@ -84,8 +134,17 @@ def save_policy(policy: Policy, folder: Path) -> None:
 
 def fingerprint(model: PreTrainedModel) -> str:
     """Sha256 (hex) over the names, types, shapes and bytes of all parameters, in order."""
+    return _fingerprint((name, parameter.detach().cpu()) for name, parameter in model.named_parameters())
+
+
+def stored_fingerprint(model: PreTrainedModel, stored: Stored) -> str:
+    """The :func:`fingerprint` that a model would have with stored weights in its own type; one is read at a time."""
+    return _fingerprint((name, stored[name].to(parameter.dtype)) for name, parameter in model.named_parameters())
+
+
+def _fingerprint(weights: Iterable[tuple[str, Tensor]]) -> str:
     digest = sha256()
-    for name, parameter in model.named_parameters():
-        digest.update(f"{name}:{parameter.dtype}:{tuple(parameter.shape)};".encode())
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for name, weight in weights:
+        digest.update(f"{name}:{weight.dtype}:{tuple(weight.shape)};".encode())
+        digest.update(weight.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ Sharded, each process keeps its rows of every weight, of its gradient and of its
 sees a whole layer only while that computes. Sampling and scoring need whole weights for thousands of small passes, in
 which the processes do not keep step; for them the weights are gathered once into a plain copy of the model, in the
 precision of training, and let go afterwards. So the peak of an update holds no copy, and that of sampling no gradients.
+A process reads of a checkpoint nothing but its own rows.
 """
 
 import copy
@@ -71,7 +72,9 @@ class ShardedWeights(Weights):
     Gradients are summed over the processes, not averaged, for the denominators of a loss count the rows of all.
     """
 
-    def __init__(self, policy: Policy, train: Train, world: World, device: torch.device) -> None:
+    def __init__(
+        self, policy: Policy, train: Train, world: World, device: torch.device, stored: Stored | None = None
+    ) -> None:
         model = policy.model
         copied = _hollow(model, device)
         if train.recompute:
@@ -85,6 +88,8 @@ class ShardedWeights(Weights):
             assert isinstance(module, FSDPModule)
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+        if stored is not None:
+            _read_share(model, stored, device)
         model.packed_logps = MethodType(_packed_logps, model)
         register_fsdp_forward_method(model, "packed_logps")
 
@@ -114,17 +119,18 @@ class ShardedWeights(Weights):
                 parameter.data = parameter.data.new_empty(0)
 
 
-def shard(policy: Policy, train: Train, world: World, device: torch.device) -> Weights:
+def shard(policy: Policy, train: Train, world: World, device: torch.device, stored: Stored | None = None) -> Weights:
     """Take a policy's weights under training; where the world is more than one process alone, its processes share them.
 
     Args:
         policy: as loaded, in fp32; in a world that shards, on the CPU. Its model must be left to the weights then.
+        stored: in a world that shards, where the weights are read from that the policy has on the meta device.
 
     Raises:
         UserError: where the decoder layers of its architecture are is not known.
     """
     if world.shards:
-        return ShardedWeights(policy, train, world, device)
+        return ShardedWeights(policy, train, world, device, stored)
     return Weights(policy, train.recompute)
 
 
@@ -163,6 +169,16 @@ def fill(target: Tensor, stored: Stored, name: str) -> None:
         rows.copy_(stored.rows(name, first, first + len(rows)))
 
 
+@torch.no_grad()
+def _read_share(model: PreTrainedModel, stored: Stored, device: torch.device) -> None:
+    """Give the rows that this process holds of each weight without data their place, and their stored numbers."""
+    missing = {name for name, parameter in model.named_parameters() if parameter.is_meta}
+    model._apply(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor)
+    for name, parameter in model.named_parameters():
+        if name in missing:
+            fill(parameter, stored, name.replace(".base_layer.", "."))  # where adapters stand beside it
+
+
 def _packed_logps(
     model: PreTrainedModel, micro: MicroBatch, temperature: float, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +190,7 @@ def _packed_logps(
 def _hollow(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     """A copy of a model whose parameters are empty, weights that are shared being so in the copy."""
     memo: dict[int, object] = {
-        id(parameter): nn.Parameter(parameter.new_empty(0), requires_grad=parameter.requires_grad)
+        id(parameter): nn.Parameter(torch.empty(0, dtype=parameter.dtype), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
     }
     return copy.deepcopy(model, memo).to(device)

@@ -25,6 +25,9 @@ from dagrpo.trainer.credit import assign_credit, checked, group_any
 from dagrpo.verify import Verifier
 from dagrpo.world import ALONE, World
 
+BLOCK = 1024
+"""Demonstrations that are verified at a time."""
+
 
 @dataclass(slots=True)
 class Consumption:
@@ -91,8 +94,9 @@ class Collector:
         self.demonstrated = [problem for problem in problems if problem.solution is not None]
         self.policy, self.engine, self.verifier, self.scorer = policy, engine, verifier, scorer
         self.train, self.prompt, self.seed, self.world = train, prompt, seed, world
-        self._prompts: dict[str, tuple[int, ...]] = {}
-        self._anchors: dict[str, Rollout] = {}
+        # Token ids of the whole data set: as arrays they take a tenth of what they take as tuples.
+        self._prompts: dict[str, np.ndarray] = {}
+        self._anchors: dict[str, np.ndarray] = {}
         self._anchor_verdicts: dict[str, Verdict] = {}
         self.accepted: list[Problem] = []
         families = Counter(problem.family for problem in problems)
@@ -105,10 +109,10 @@ class Collector:
         Raises:
             UserError: there is no demonstration that the verifier accepts, or one exceeds the budget.
         """
-        groups = [Group(problem, (), (self._anchor(problem),)) for problem in self.demonstrated]
-        self._anchor_verdicts = dict(
-            zip((problem.id for problem in self.demonstrated), self.grade(groups), strict=True)
-        )
+        for start in range(0, len(self.demonstrated), BLOCK):
+            block = self.demonstrated[start : start + BLOCK]
+            verdicts = self.grade([Group(problem, (), (self._anchor(problem),)) for problem in block])
+            self._anchor_verdicts |= zip((problem.id for problem in block), verdicts, strict=True)
         self.accepted = [
             problem for problem in self.demonstrated if self._anchor_verdicts[problem.id] is Verdict.CORRECT
         ]
@@ -290,21 +294,22 @@ class Collector:
         if question is not None:
             return render(replace(problem, prompt=question), self.policy.tokenizer, self.prompt)
         if problem.id not in self._prompts:
-            self._prompts[problem.id] = render(problem, self.policy.tokenizer, self.prompt)
-        return self._prompts[problem.id]
+            self._prompts[problem.id] = np.array(render(problem, self.policy.tokenizer, self.prompt), np.int32)
+        return tuple(self._prompts[problem.id].tolist())
 
     def _anchor(self, problem: Problem) -> Rollout:
+        assert problem.solution is not None
         if problem.id not in self._anchors:
-            assert problem.solution is not None
-            tokens = encode_anchor(problem, self.policy.tokenizer, self.train.max_new_tokens)
-            logps = problem.solution_logps or (0.0,) * len(tokens)
-            if len(logps) != len(tokens):
-                raise UserError(
-                    f"problem {problem.id!r}: {len(logps)} solution_logps for a demonstration of {len(tokens)} tokens; "
-                    "they must come from a model with this tokenizer, and hold one for the end of the text"
-                )
-            self._anchors[problem.id] = Rollout(-1, tokens, problem.solution, "stop", "anchor", logps)
-        return self._anchors[problem.id]
+            encoded = encode_anchor(problem, self.policy.tokenizer, self.train.max_new_tokens)
+            self._anchors[problem.id] = np.array(encoded, np.int32)
+        tokens = tuple(self._anchors[problem.id].tolist())
+        logps = problem.solution_logps or (0.0,) * len(tokens)
+        if len(logps) != len(tokens):
+            raise UserError(
+                f"problem {problem.id!r}: {len(logps)} solution_logps for a demonstration of {len(tokens)} tokens; "
+                "they must come from a model with this tokenizer, and hold one for the end of the text"
+            )
+        return Rollout(-1, tokens, problem.solution, "stop", "anchor", logps)
 
     def _columns(self, groups: Sequence[Group], verdicts: Sequence[Verdict], step: int, memory: Memory) -> Rows:
         pairs = [(number, group.problem, rollout) for number, group in enumerate(groups) for rollout in group.rollouts]

@@ -13,8 +13,17 @@ from dagrpo.algorithm import find_method
 from dagrpo.config import TrainSpec
 from dagrpo.errors import UserError
 from dagrpo.policy.adapters import add_adapters
-from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
+from dagrpo.policy.checkpoint import (
+    Policy,
+    fingerprint,
+    load_outline,
+    load_policy,
+    save_policy,
+    stored_fingerprint,
+    stored_weights,
+)
 from dagrpo.policy.device import resolve_device
+from dagrpo.policy.logprobs import check_supported
 from dagrpo.policy.sharding import shard
 from dagrpo.problems.store import read_problems
 from dagrpo.rollout.make import engine_essence, make_engine, versions
@@ -66,16 +75,23 @@ def train(
     if lora is not None and spec.engine.kind != "torch":
         raise UserError("train.lora: vLLM is not given adapters; set engine.kind: torch, or leave train.lora out")
     device = resolve_device(spec.device)
-    loaded = load_policy(base, torch.device("cpu") if world.shards else device)
-    base_fingerprint = fingerprint(loaded.model)
+    stored = stored_weights(base) if world.shards else None
+    loaded = load_outline(base) if stored else load_policy(base, device)
+    base_fingerprint = (
+        world.once(lambda: stored_fingerprint(loaded.model, stored)) if stored else fingerprint(loaded.model)
+    )
     identity = _identity(spec, seed, base_fingerprint, problems)
     if lora is not None:
         add_adapters(loaded.model, lora, seed)
-    weights = shard(loaded, spec.train, world, device)
+    weights = shard(loaded, spec.train, world, device, stored)
     policy = weights.policy
+    if stored:
+        with weights.whole():
+            check_supported(policy.model)
     reference = None
     if algorithm.needs_reference:
-        reference = shard(load_policy(base, loaded.device), spec.train, world, device)
+        frozen = load_outline(base) if stored else load_policy(base, device)
+        reference = shard(frozen, spec.train, world, device, stored)
     training_problems = read_problems(problems)
     with (
         make_verifier(spec.verifier, should_stop) as verifier,
