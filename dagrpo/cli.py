@@ -23,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 SpecFile = Annotated[Path, typer.Option("--spec", help="What this job is told (JSON or YAML).")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 StateFolder = Annotated[Path, typer.Option("--state", help="Resumable state; deleted when the job is done.")]
+ModelFolder = Annotated[Path, typer.Option("--model", help="Checkpoint to sample from.")]
 ProblemsPath = Annotated[Path, typer.Option("--problems", help="Problems, one JSON object a line.")]
 
 _NO_ROOM = {errno.ENOSPC: "no space is left on the device", errno.EDQUOT: "the disk quota is used up"}
@@ -165,8 +166,35 @@ def conflict(
     from dagrpo.signals import stop_flag
 
     with stop_flag() as should_stop:
-        settings = Settings(groups, delta, last_layer, projection)
+        settings = Settings(groups, delta, "last_layer" if last_layer else "all", projection)
         measure(config.load(config.TrainSpec, spec), snapshots, out, settings, should_stop)
+
+
+@app.command()
+def probe(spec: SpecFile, model: ModelFolder, problems: ProblemsPath, out: Out, state: StateFolder) -> None:
+    """Sample a base's own groups and measure how the gradients of their rows agree and oppose each other."""
+    from dagrpo import config
+    from dagrpo.probe import probe as run
+    from dagrpo.signals import stop_flag
+
+    with stop_flag() as should_stop:
+        run(config.load(config.ProbeSpec, spec), model, problems, out, state, should_stop)
+
+
+@app.command("rate-probe")
+def rate_probe(
+    spec: SpecFile,
+    probed: Annotated[Path, typer.Option("--probe", help="Folder that `dagrpo probe` wrote.")],
+    model: ModelFolder,
+    out: Out,
+) -> None:
+    """Score the rows of a probe, and say how gradients and scores go together."""
+    from dagrpo import config
+    from dagrpo.probe import rate
+    from dagrpo.signals import stop_flag
+
+    with stop_flag() as should_stop:
+        rate(config.load(config.RatingSpec, spec), probed, model, out, should_stop)
 
 
 @app.command()

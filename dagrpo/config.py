@@ -313,6 +313,36 @@ class Benchmarks(Strict):
     threads: int = Field(1, ge=1)
 
 
+class Rating(Strict):
+    """How the rows of a probe are rated."""
+
+    scorers: dict[Name, Scorer] = Field(min_length=1, description="What rates the rows; each is compared by itself.")
+    delta: float = Field(3.0, ge=0, description="Margin of the mask that is tried.")
+
+
+class Probing(Strict):
+    """What is sampled and differentiated."""
+
+    problems: int = Field(60, ge=1, description="Training problems, drawn by a seed; those with mixed groups count.")
+    group_size: int = Field(8, ge=2, description="Rollouts of each problem.")
+    max_new_tokens: int = Field(256, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    part: Literal["all", "last_layer", "last_block"] = Field(
+        "last_block", description="What of the model is differentiated by."
+    )
+    whole: int = Field(2, ge=0, description="Mixed groups that the whole model's gradients in fp32 check this on.")
+    projection: int = Field(65536, ge=64, description="Numbers kept of each of those whole gradients.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of weights and arithmetic, for all but the check.")
+    rollout_rows: int = Field(64, ge=1, description="Rows decoded together; does not change a sample.")
+    threads: int = Field(1, ge=1)
+
+
+class Probe(Probing):
+    """Gradients of a base's own groups, before any training: do alike rows of both sides oppose each other?"""
+
+    rating: Rating
+
+
 class Experiment(Strict):
     """A whole experiment file."""
 
@@ -339,6 +369,7 @@ class Experiment(Strict):
     seeds: tuple[int, ...] = Field(min_length=1)
     evaluation: Evaluation
     benchmarks: Benchmarks | None = None
+    probe: Probe | None = None
 
     @field_validator("seeds", "base_seeds")
     @classmethod
@@ -419,6 +450,24 @@ class TrainSpec(Strict):
     scorer: Scorer
     device: Literal["auto", "cpu", "cuda"]
     engine: EngineOptions = TorchEmbedded()
+
+
+class ProbeSpec(Strict):
+    """All that the probe of one base reads."""
+
+    probe: Probing
+    prompt: PromptSpec
+    verifier: Verifier
+    device: Literal["auto", "cpu", "cuda"]
+    engine: EngineOptions = TorchEmbedded()
+
+
+class RatingSpec(Strict):
+    """All that the rating of a probe's rows reads."""
+
+    rating: Rating
+    device: Literal["auto", "cpu", "cuda"]
+    threads: int = Field(1, ge=1)
 
 
 class EvaluationSpec(Strict):
@@ -572,6 +621,24 @@ def trial_benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
     """The benchmarks that try the base before anything is trained: one sample of the first question of each."""
     asked = benchmarks_spec(experiment)
     return asked.model_copy(update={"samples": dict.fromkeys(asked.benchmarks, 1), "limit": 1})
+
+
+def probe_spec(experiment: Experiment) -> ProbeSpec:
+    """Cut out what the probe of a base reads; of an experiment that has one."""
+    assert experiment.probe is not None
+    return ProbeSpec(
+        probe=Probing(**experiment.probe.model_dump(exclude={"rating"})),
+        prompt=_prompt(experiment),
+        verifier=experiment.verifier,
+        device=experiment.device,
+        engine=experiment.engine,
+    )
+
+
+def rating_spec(experiment: Experiment) -> RatingSpec:
+    """Cut out what the rating of a probe's rows reads; of an experiment that has one."""
+    assert experiment.probe is not None
+    return RatingSpec(rating=experiment.probe.rating, device=experiment.device, threads=experiment.probe.threads)
 
 
 def contamination_spec(experiment: Experiment) -> ContaminationSpec:

@@ -22,7 +22,7 @@ from dagrpo.diagnostics.conflict import (
     shuffled_weights,
     signed_cosines,
 )
-from dagrpo.diagnostics.gradients import Sketch, flat, gram, rollout_gradients
+from dagrpo.diagnostics.gradients import Part, Sketch, flat, gram, rollout_gradients
 from dagrpo.errors import UserError
 from dagrpo.objectives.gates import margin_mask
 from dagrpo.objectives.similarity import jaccard, ngrams
@@ -42,13 +42,13 @@ class Settings:
     """What of the snapshots is measured, and how.
 
     ``groups`` bounds the mixed groups of each snapshot, in order; ``delta`` is the margin of the mask that is tried on
-    groups of a method without one; ``only_last_layer`` and ``projection`` (numbers kept of a gradient) are for models
+    groups of a method without one; ``part`` of the model and ``projection`` (numbers kept of a gradient) are for models
     whose whole gradients are too large to keep for each row of a group.
     """
 
     groups: int | None = None
     delta: float = 3.0
-    only_last_layer: bool = False
+    part: Part = "all"
     projection: int | None = None
 
 
@@ -92,7 +92,7 @@ def measure(
                 policy.model,
                 temperature=spec.train.temperature,
                 read=read,
-                only_last_layer=settings.only_last_layer,
+                part=settings.part,
                 should_stop=should_stop,
             )
             for group, score in zip(groups, scores, strict=True):

@@ -24,6 +24,7 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
     from eval.gradients import write_conflict
     from eval.nine.tables import write_nine
     from eval.overlap import write_contamination
+    from eval.probe import write_probe
     from eval.records import open_runs
     from eval.tables import write_tables
 
@@ -33,6 +34,7 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
         if runs.nine is not None:
             write_nine(runs.nine, folder / base)
     write_conflict(corpora, folder)
+    write_probe(corpora, folder)
     write_claims(corpora, folder)
     write_contamination(results, folder, next(iter(corpora.values())).experiment.name)
     if published is not None:
@@ -48,11 +50,13 @@ def figures(results: Results, spec: Spec = None, out: Out = None) -> None:
     from eval.claims.read import read_claims
     from eval.figures import draw_figures
     from eval.gradients import draw_conflict
+    from eval.probe import draw_probe
     from eval.records import open_runs
 
     corpora, folder = open_runs(results, spec), out or results / "figures"
     draw_figures(corpora, folder)
     draw_conflict(corpora, folder)
+    draw_probe(corpora, folder)
     draw_claims(read_claims(results / "tables"), folder)
 
 
@@ -62,6 +66,7 @@ def report(results: Results, spec: Spec = None, published: Published = None, out
     from eval.claims.read import read_claims
     from eval.claims.show import page_claims
     from eval.gradients import section
+    from eval.probe import section as probe_section
     from eval.records import open_runs
     from eval.report import write_report
 
@@ -73,7 +78,8 @@ def report(results: Results, spec: Spec = None, published: Published = None, out
         from eval.published.table import section as published_section
 
         paper = published_section(published, results / "tables")
-    write_report(corpora, out or results / "report.html", claims if applying else None, section(corpora), paper)
+    gradients = [found for found in (section(corpora), probe_section(corpora)) if found is not None]
+    write_report(corpora, out or results / "report.html", claims if applying else None, gradients, paper)
 
 
 @app.command()

@@ -87,6 +87,8 @@ def summarise(measured: Measured, resamples: int = RESAMPLES) -> pd.DataFrame:
     ``cosine``              median cosine of the pairs' pushes, in bins of the score gap (``gap_low`` to ``gap_high``)
     ``cosine_with_gap``     rank correlation of cosine and score gap; ``within``: of both less their group's mean
     ``cosine_with_overlap`` the same with the overlap of the two responses
+    ``..._given_...``       the rank correlation with the one at equal ranks of the other (partial)
+    ``opposed``             share of the pairs whose pushes oppose each other: a cosine below 0
     ``conflict``            mean conflict index of all groups, before the mask
     ``conflict_before``     ... of the groups of which the mask leaves some rows and drops some, before it
     ``conflict_after``      ... of the same groups, after it; ``_random``: after the same weights fell to random rows;
@@ -148,6 +150,14 @@ def _statistics(
         yield from over(f"cosine_with_{name}", ranks, known["group"], _correlation)
         yield from over(f"cosine_with_{name}_within", inner.set_axis(["x", "y"], axis=1), known["group"], _correlation)
 
+    ranks = known[["cosine", "score_gap", "overlap"]].rank()
+    for name, other, given in (("gap", "score_gap", "overlap"), ("overlap", "overlap", "score_gap")):
+        columns = ranks.rename(columns={"cosine": "x", other: "y", given: "z"})
+        yield from over(f"cosine_with_{name}_given_{given.removeprefix('score_')}", columns, known["group"], _partial)
+    against = pairs[pairs["cosine"].notna()]
+    for found, row in over("opposed", (against[["cosine"]] < 0).astype(float), against["group"], _mean("cosine")):
+        yield found, row
+
     yield from mean("conflict", groups["conflict_before"])
     left = groups["kept_positives"] + groups["kept_negatives"]
     pushing = groups["positives"] + groups["negatives"]
@@ -190,6 +200,16 @@ def _median(column: str) -> Statistic:
         return found
 
     return median
+
+
+def _partial(frame: pd.DataFrame, group: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The correlation of x and y at equal z."""
+    xy, xz, yz = (
+        _correlation(frame[[one, other]].set_axis(["x", "y"], axis=1), group, counts)
+        for one, other in (("x", "y"), ("x", "z"), ("y", "z"))
+    )
+    spread = (1 - xz**2) * (1 - yz**2)
+    return np.divide(xy - xz * yz, np.sqrt(spread), out=np.full(len(xy), np.nan), where=spread > 1e-12)
 
 
 def _correlation(frame: pd.DataFrame, group: np.ndarray, counts: np.ndarray) -> np.ndarray:

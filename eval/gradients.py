@@ -75,7 +75,8 @@ def section(corpora: Mapping[str, Runs]) -> dict[str, Any] | None:
         "Where advantages add up to zero, a token that all rows of a prompt share is pushed neither way; a mask "
         "without a new baseline ends that, and what it adds is drift.",
     ]
-    return {"sentences": sentences, "figures": figures, "tables": ()}
+    return {"title": "Gradients that oppose each other", "name": "conflict", "sentences": sentences, "figures": figures,
+            "tables": ()}  # fmt: skip
 
 
 def _summary(runs: Runs) -> pd.DataFrame | None:

@@ -56,7 +56,7 @@ def write_report(
     corpora: Mapping[str, Runs],
     out: Path,
     claims: Sequence[Claim] | None = None,
-    conflict: Mapping[str, Any] | None = None,
+    gradients: Sequence[Mapping[str, Any]] = (),
     paper: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page; it needs nothing but itself to be read.
@@ -66,9 +66,9 @@ def write_report(
         out: the page.
         claims: a mapping for each claim of the paper, with the keys claim, where (in the paper), verdict, sentence and
             corpora (the names of the base corpora that it was judged on); the page opens with them.
-        conflict: what ``conflict.html.j2`` shows of the gradients of a prompt's rows: sentences, a tuple of
-            :class:`~eval.render.Display` under tables, and figures, each with name, caption and alt; the pictures are
-            ``figures/<name>.svg``, where a name may begin with ``<base>/``.
+        gradients: what ``conflict.html.j2`` shows of the gradients of a prompt's rows, section by section: title, name,
+            sentences, a tuple of :class:`~eval.render.Display` under tables, and figures, each with name, caption and
+            alt; the pictures are ``figures/<name>.svg``, where a name may begin with ``<base>/``.
         paper: under table the published one, and under ours whether numbers of these runs stand beneath it.
     """
     runs = next(iter(corpora.values()))
@@ -95,7 +95,7 @@ def write_report(
         runs=[row for base, one in corpora.items() for row in run_rows(one, names, cards[base])],
         configuration=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         claims=claims,
-        conflict=conflict,
+        gradients=gradients,
         paper=paper,
         contamination=read_contamination(runs.tables.parent),
     )

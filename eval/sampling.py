@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 
 from dagrpo import provenance
-from dagrpo.checkpoints import flush, write_atomically
+from dagrpo.checkpoints import write_atomically
 from dagrpo.config import EngineOptions, EvaluationSpec
+from dagrpo.partial import Partial
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
@@ -159,34 +160,3 @@ def _limited(problems: Path) -> dict[str, list[int]]:
     if not about.exists():
         return {}
     return {name: rows for name, rows in json.loads(about.read_text())["families"].items() if rows[0] < rows[1]}
-
-
-class Partial:
-    """Finished batches on disk: a file of records, and after each batch a line that says how long the file is."""
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.records, self.log = folder / "records.jsonl", folder / "batches.log"
-        lines = self.log.read_text().split("\n")[:-1] if self.log.exists() else []
-        if not lines or lines[0] != identity:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            self.records.touch()
-            self.log.write_text(identity + "\n")
-            lines = [identity]
-        self.batches = len(lines) - 1
-        self.log.write_text("\n".join(lines) + "\n")
-        with self.records.open("r+b") as stream:
-            stream.truncate(int(lines[-1]) if self.batches else 0)
-
-    def append(self, records: list[dict[str, Any]]) -> None:
-        _append(self.records, "".join(json.dumps(record) + "\n" for record in records))
-        _append(self.log, f"{self.records.stat().st_size}\n")
-
-    def content(self) -> bytes:
-        return self.records.read_bytes()
-
-
-def _append(path: Path, text: str) -> None:
-    with path.open("a") as stream:
-        stream.write(text)
-    flush(path)

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from dagrpo import seeds
 from dagrpo.diagnostics.conflict import signed_cosines
-from dagrpo.diagnostics.gradients import Sketch, _uniforms, flat, gram, rollout_gradients
+from dagrpo.diagnostics.gradients import Part, Sketch, _uniforms, flat, gram, rollout_gradients
 from dagrpo.errors import Interrupted, UserError
 from tests.miniature import stop_after
 
@@ -53,7 +53,7 @@ def test_the_last_layer_is_a_part_of_the_exact_gradient() -> None:
         for name, part in zip(names, exact, strict=True)
         if name.startswith(("model.layers.1.", "model.norm.", "lm_head."))
     ]
-    only = rollout_gradients(model, PROMPT, RESPONSES, 1.0, only_last_layer=True)
+    only = rollout_gradients(model, PROMPT, RESPONSES, 1.0, part="last_layer")
     assert torch.allclose(only, torch.cat(last, dim=1), rtol=1e-4, atol=1e-6)
     assert torch.equal(rollout_gradients(model, PROMPT, RESPONSES, 1.0), torch.cat(exact, dim=1))  # the cut is undone
 
@@ -71,7 +71,7 @@ def test_in_front_of_the_last_layer_nothing_is_kept_for_a_gradient(tied: bool) -
         model = _model(tied, layers)
         learning = [parameter.requires_grad for parameter in model.parameters()]
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            rollout_gradients(model, PROMPT, RESPONSES[:1], 1.0, only_last_layer=True)
+            rollout_gradients(model, PROMPT, RESPONSES[:1], 1.0, part="last_layer")
         assert [parameter.requires_grad for parameter in model.parameters()] == learning
     assert kept[0] == kept[1] > 0
 
@@ -87,7 +87,7 @@ def test_shared_weights_count_as_output_layer_alone() -> None:
     """The last layer of a model with tied weights is that of the same model with an output layer of its own."""
     tied, apart = _model(tied=True), _model(tied=False)
     apart.load_state_dict({**tied.state_dict(), "lm_head.weight": tied.get_input_embeddings().weight.detach().clone()})
-    one, other = (rollout_gradients(model, PROMPT, RESPONSES, 1.0, only_last_layer=True) for model in (tied, apart))
+    one, other = (rollout_gradients(model, PROMPT, RESPONSES, 1.0, part="last_layer") for model in (tied, apart))
     assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -95,19 +95,19 @@ def test_the_last_layer_of_an_unknown_architecture_is_refused() -> None:
     model = _model(tied=False)
     del model.model.norm
     with pytest.raises(UserError, match="where its last layer begins is not known"):
-        rollout_gradients(model, PROMPT, RESPONSES, 1.0, only_last_layer=True)
+        rollout_gradients(model, PROMPT, RESPONSES, 1.0, part="last_layer")
 
 
-@pytest.mark.parametrize("only_last_layer", [False, True])
-def test_a_sketch_keeps_cosines_within_its_bound(only_last_layer: bool) -> None:
+@pytest.mark.parametrize("part", ["all", "last_layer", "last_block"])
+def test_a_sketch_keeps_cosines_within_its_bound(part: Part) -> None:
     model, size, keys = _model(tied=True), 512, 24
-    exact = rollout_gradients(model, PROMPT, RESPONSES, 1.0, only_last_layer=only_last_layer)
+    exact = rollout_gradients(model, PROMPT, RESPONSES, 1.0, part=part)
     signs = torch.tensor([1.0, -1, 1, -1, 1], dtype=torch.float64)
     truth = signed_cosines(gram(exact), signs)
     errors = []
     for key in range(keys):
         read = Sketch(size, key)
-        sketched = rollout_gradients(model, PROMPT, RESPONSES, 1.0, read, only_last_layer)
+        sketched = rollout_gradients(model, PROMPT, RESPONSES, 1.0, read, part)
         assert sketched.shape == (len(RESPONSES), size)
         errors.append(signed_cosines(gram(sketched), signs) - truth)
     spread = torch.stack(errors).square().mean(0).sqrt()

@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -215,8 +216,9 @@ def test_the_page_opens_with_verdicts_on_claims(study: Path) -> None:
     ]
     table = Display("Cosines", ("a", "b"), ((Cell("x"), Cell("0.5")),), ("A note.",))
     figure = {"name": "working/averages", "caption": "Words below.", "alt": "Words instead."}
-    conflict = {"sentences": ["They oppose."], "figures": [figure], "tables": [table]}
-    write_report(open_runs(study), study / "judged.html", claims, conflict)
+    conflict: dict[str, Any] = {"title": "Gradients", "name": "conflict", "sentences": ["They oppose."]}
+    conflict |= {"figures": [figure], "tables": [table]}
+    write_report(open_runs(study), study / "judged.html", claims, [conflict])
     page = (study / "judged.html").read_text()
     assert len(complete(page)) == 2 * (len(FIGURES) + 1 + len(SMALL_STUDY)) + 4
     places = ['id="claims"', "1 contradicted", "A &lt; B", "Table 9; judged on working", "No C here.", 'class="answer"']

@@ -135,7 +135,7 @@ def test_the_same_bytes_and_no_more_groups_than_asked_for(made: tuple[Path, Path
     measure(job, snapshots, tmp_path / "one", Settings(groups=1))
     steps = [line["step"] for line in _lines(tmp_path / "one")]
     assert steps == sorted(set(steps))
-    measure(job, snapshots, tmp_path / "cheap", Settings(only_last_layer=True, projection=4096))
+    measure(job, snapshots, tmp_path / "cheap", Settings(part="last_layer", projection=4096))
     exact, cheap = _lines(tmp_path / "a"), _lines(tmp_path / "cheap")
     assert [line["problem"] for line in cheap] == [line["problem"] for line in exact]
     assert all(0 <= line["conflict_before"] <= 1 for line in cheap)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from dagrpo.policy.packing import PackedGroup, pack
 from dagrpo.signals import ShouldStop, check, never
 
 _CHUNK = 2**22
+
+Part = Literal["all", "last_layer", "last_block"]
+"""What of a model is differentiated by: all of it; the final block, the final norm and the output layer, where the use
+of shared weights as an embedding does not count; or the final block alone."""
 
 Read = Callable[[Sequence[Tensor]], Tensor]
 """Turns the gradients of one rollout, a tensor for each parameter, into the row (D,) that is kept of them."""
@@ -97,7 +102,7 @@ def rollout_gradients(
     responses: Sequence[Sequence[int]],
     temperature: float,
     read: Read = flat,
-    only_last_layer: bool = False,
+    part: Part = "all",
     should_stop: ShouldStop = never,
 ) -> Tensor:
     """Differentiate the mean log-probability of each response's tokens: ∇ (1 / |o_i|) Σ_t log π(o_it), shape (N, D).
@@ -109,9 +114,7 @@ def rollout_gradients(
         responses: token ids of N responses, none empty.
         temperature: divides the logits.
         read: what is kept of each gradient.
-        only_last_layer: differentiate by the final block, the final norm and the output layer alone; what comes before
-            them runs forward only, and keeps nothing. Where the output layer shares its weights with the embedding, the
-            use of these as an embedding does not count.
+        part: what of the model is differentiated by; what comes before it runs forward only, and keeps nothing.
 
     Raises:
         Interrupted: between two responses.
@@ -123,9 +126,9 @@ def rollout_gradients(
             (micro,) = pack([PackedGroup(prompt, [response], [0])], micro_tokens=1)
             yield token_logps(model, micro, temperature).logp.mean()
 
-    if not only_last_layer:
+    if part == "all":
         return gradient_rows(likelihoods(), _learning(model), read)
-    with _last_layer(model) as parameters:
+    with _last(model, part) as parameters:
         return gradient_rows(likelihoods(), parameters, read)
 
 
@@ -134,15 +137,16 @@ def _learning(module: nn.Module) -> list[Tensor]:
 
 
 @contextmanager
-def _last_layer(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Let no graph grow in front of the final block; give the parameters from there on that learn."""
+def _last(model: PreTrainedModel, part: Part) -> Iterator[list[Tensor]]:
+    """Let no graph grow in front of the final block; give the parameters of the part that learn."""
     body = model.base_model
     if not (hasattr(body, "layers") and hasattr(body, "norm")):
         raise UserError(
             f"architecture {model.config.model_type!r}: where its last layer begins is not known; "
             "take all layers, with a projection"
         )
-    modules = (body.layers[-1], body.norm, model.get_output_embeddings())
+    behind = (body.norm, model.get_output_embeddings()) if part == "last_layer" else ()
+    modules = (body.layers[-1], *behind)
     parameters = [parameter for module in modules for parameter in _learning(module)]
     chosen = {id(parameter) for parameter in parameters}
     before = [parameter for parameter in _learning(model) if id(parameter) not in chosen]

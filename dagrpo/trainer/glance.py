@@ -67,7 +67,7 @@ def glance(
             responses,
             temperature,
             read,
-            only_last_layer=True,
+            part="last_layer",
             should_stop=should_stop,
         )
         return list(found.cpu())

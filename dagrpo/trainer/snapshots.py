@@ -88,7 +88,7 @@ def read_groups(path: Path) -> list[StoredGroup]:
         if not line:
             continue
         try:
-            groups.append(_group(json.loads(line)))
+            groups.append(stored_group(json.loads(line)))
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path}, line {number}: not a group of a snapshot ({error!r}); train again to have it made"
@@ -121,7 +121,8 @@ def _plain(step: Step) -> list[dict[str, Any]]:
     return groups
 
 
-def _group(plain: dict[str, Any]) -> StoredGroup:
+def stored_group(plain: dict[str, Any]) -> StoredGroup:
+    """A group from its stored form. Raises ``TypeError``, ``ValueError`` or ``KeyError`` where it is none."""
     problem: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in plain["problem"].items()
     }

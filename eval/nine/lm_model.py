@@ -17,6 +17,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from dagrpo import provenance
 from dagrpo.config import EngineOptions, TorchEmbedded, VllmColocated, nearest
 from dagrpo.errors import UserError
+from dagrpo.partial import Partial
 from dagrpo.policy.checkpoint import fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.progress import progress
@@ -24,7 +25,7 @@ from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.signals import ShouldStop, never
 from eval.nine.lm_task import Response
-from eval.sampling import ROUNDS, Partial, batches, policy_device
+from eval.sampling import ROUNDS, batches, policy_device
 
 ENGINES: dict[str, EngineOptions] = {"torch": TorchEmbedded(), "vllm": VllmColocated()}
 """The engines that a word can ask for, each with its defaults."""

@@ -139,6 +139,10 @@ def spec_text(wildcards):
         spec = typed.trial_benchmarks_spec(EXPERIMENT)
     elif kind == "nine":
         spec = typed.benchmarks_spec(EXPERIMENT)
+    elif kind == "probe":
+        spec = typed.probe_spec(EXPERIMENT)
+    elif kind == "rating":
+        spec = typed.rating_spec(EXPERIMENT)
     elif kind == "contamination":
         spec = typed.contamination_spec(EXPERIMENT)
     else:
@@ -239,6 +243,11 @@ def benchmark_runs(pattern):
         for arm in seeds
         for seed in seeds[arm]
     ]
+
+
+def probed(pattern):
+    """A path of every base whose own gradients are measured."""
+    return expand(pattern, base=EXPERIMENT.bases if EXPERIMENT.probe else [])
 
 
 def contamination(path):

@@ -10,6 +10,7 @@ rule tables:
         cards=runs("<results>/runs/{base}/{arm}/seed{seed}/run.json"),
         metrics=runs("<results>/runs/{base}/{arm}/seed{seed}/metrics.jsonl"),
         timings=runs("<results>/runs/{base}/{arm}/seed{seed}/timings.jsonl"),
+        probe=probed("<results>/probe/{base}.jsonl"),
         conflict=snapshot_runs("<results>/conflict/{base}/{arm}/seed{seed}.jsonl"),
         nine=benchmark_runs("<results>/nine/{base}/{arm}/seed{seed}.jsonl"),
         contamination=contamination("<results>/contamination/summary.csv"),
