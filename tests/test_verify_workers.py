@@ -23,6 +23,10 @@ def workers() -> Iterator[Workers]:
     pool.close()
 
 
+ENDLESS = rf"\gcd({'^'.join('x' * 60)},4)"
+"""Our reader has no such command, and math-verify does not come to an end."""
+
+
 def task(answer: str, gold: str = "x+1", judge: str = "sympy") -> Task:
     return judge, gold, answer
 
@@ -114,7 +118,7 @@ def test_interruption_is_prompt_leaves_nothing_behind_and_is_not_final(workers: 
     asked_at = time.monotonic() + 0.2
     workers.should_stop = lambda: time.monotonic() > asked_at
     with pytest.raises(Interrupted):
-        workers.judge([task("^".join("x" * 60), gold="^".join("y" * 60), judge="math_verify")] * 4)
+        workers.judge([task(ENDLESS, judge="math_verify")] * 4)
     assert time.monotonic() - asked_at < 1.0
     wait_for(lambda: not any(map(is_running, pids)))
     workers.should_stop = never
@@ -138,10 +142,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 @pytest.mark.slow
 @NEEDS_PROC
 def test_64_endless_tasks_on_two_workers_take_less_than_the_limit_and_a_second(workers: Workers) -> None:
-    tower = "^".join("x" * 60)
     ordinary = [task("1+x", judge="math_verify")] * 64
     workers.judge(ordinary)
-    endless = [task(f"{tower}+{n}", gold=f"y^{tower}", judge="math_verify") for n in range(64)]
+    endless = [task(f"{ENDLESS}+{n}", judge="math_verify") for n in range(64)]
     with stopwatch(workers) as watch:
         outcomes = workers.judge(endless + ordinary)
     assert 0.5 < watch.seconds < workers.seconds + 1

@@ -25,6 +25,10 @@ class TooLarge(Exception):
     """A text asks for a number of more than ``MAX_DIGITS`` digits, or for a computation as large."""
 
 
+class Undone(TooLarge):
+    """A text asks for a sum, product, integral or limit, which may be as large."""
+
+
 def finite(expr: Expr) -> Expr:
     """Return an expression, unless something in it was divided by zero."""
     if expr.has(sympy.zoo, sympy.nan):
@@ -40,7 +44,7 @@ def function(name: str) -> Callable[[Expr], Expr]:
 def literal(text: str) -> Expr:
     """An integer, decimal or number in scientific notation, exactly."""
     exponent = text.lower().partition("e")[2]
-    if len(text) > 1000 or abs(int(exponent or 0)) > 1000:
+    if len(text) > 1000 or len(exponent) > 6 or abs(int(exponent or 0)) > MAX_DIGITS:
         raise TooLarge
     return sympy.Rational(text)
 
@@ -60,8 +64,8 @@ def power(base: Expr, exponent: Expr) -> Expr:
 
 
 def factorial(expr: Expr) -> Expr:
-    """Factorial of a number up to 1,000, or of a symbol."""
-    if expr.is_number and not (expr.is_Integer and expr <= 1000):
+    """Factorial of a number up to 3,000, or of a symbol."""
+    if expr.is_number and not (expr.is_Integer and expr <= 3000):
         raise TooLarge
     return sympy.factorial(expr)
 

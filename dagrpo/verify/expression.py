@@ -6,6 +6,7 @@ large to write down.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from operator import add, mul, sub
 
@@ -13,10 +14,23 @@ import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
 from dagrpo.verify import arithmetic
-from dagrpo.verify.arithmetic import TooLarge
-from dagrpo.verify.lexer import DIGITS, FUNCTIONS, SEPARATORS, tokens
+from dagrpo.verify.arithmetic import TooLarge, Undone
+from dagrpo.verify.lexer import DIGITS, FUNCTIONS, LABEL, SEPARATORS, tokens
 from dagrpo.verify.text import clean
-from dagrpo.verify.values import Items, Matrix, Named, Relation, Scalar, Union, Unreadable, Value, Words, same
+from dagrpo.verify.values import (
+    Choice,
+    Foreign,
+    Items,
+    Matrix,
+    Named,
+    Relation,
+    Scalar,
+    Union,
+    Unreadable,
+    Value,
+    Words,
+    apart,
+)
 
 __all__ = ["TooLarge", "read"]
 
@@ -25,30 +39,48 @@ alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lam
 varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell
 """
 _GREEK = {"\\" + name for name in _SYMBOLS.split()}
-_ACCENTS = {r"\hat", r"\bar", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\mathcal", r"\mathbb"}
+_ACCENTS = {
+    *(r"\hat", r"\bar", r"\vec", r"\dot", r"\ddot", r"\tilde", r"\mathcal", r"\mathbb"),
+    *(r"\overline", r"\overrightarrow", r"\widehat", r"\overset"),
+}
+_FIGURES = {r"\angle", r"\triangle"}
 _UNDONE = {r"\sum", r"\prod", r"\int", r"\iint", r"\oint", r"\lim", r"\bigcup"}
 _SIGNS = {"+", "-", r"\pm", r"\mp"}
-_RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in"}
-_NO_FACTOR = {*_RELATIONS, *_SIGNS, r"\cup", r"\rfloor", r"\rceil", r"\}", r"\{", r"\|", r"\\"}
-_CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",)}
-_DEFINED = re.compile(r"\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([a-z](,[a-z])+\)")
+_RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\approx"}
+_NO_FACTOR = {*_RELATIONS, *_SIGNS, r"\cup", r"\rfloor", r"\rceil", r"\}", r"\{", r"\|", r"\\", r"\rangle", r"\over"}
+_CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), r"\langle": (r"\rangle",)}
+_DEFINED = re.compile(
+    r"~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+"
+)
+_PROSE = re.compile(r'"|(?<![\\A-Za-z])[A-Za-z]{4}')
+_CHOICE = re.compile(r"\(?([A-J])(?:\)|[.:](?= ))\s*(\S.*)")
+_STOREYS = 6
+"""No answer is a tower of more powers."""
+_CLOCK = re.compile(r"\d{1,2}:0\d(:\d\d)?")
 
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Value:
-    """Read an answer.
+    """Read an answer; a text with words in it that is nothing else is words.
 
     Raises:
         Unreadable: the text is no value that this reader knows.
         TooLarge: the text asks for more than can be computed.
     """
-    found = tokens(clean(text))
+    text = clean(text)
+    if _CLOCK.fullmatch(text):
+        return Words(text)
+    if choice := _CHOICE.fullmatch(text):
+        return Choice(choice[1], read(choice[2]))
     try:
+        found = tokens(text)
         if r"\pm" in found or r"\mp" in found:
             return _both(_Reader(found, 1).answer(), _Reader(found, -1).answer())
         return _Reader(found, 1).answer()
-    except RecursionError:
-        raise Unreadable from None
+    except (Unreadable, ValueError, RecursionError) as reason:
+        if _PROSE.search(text):
+            return Words(re.sub(r'["\s.,]+', " ", text).strip().lower())
+        raise reason if isinstance(reason, Unreadable) else Unreadable from None
 
 
 def _both(plus: Value, minus: Value) -> Value:
@@ -65,7 +97,7 @@ class _Reader:
     def __init__(self, tokens: list[str], sign: int) -> None:
         self.tokens = list(tokens)
         self.factor = {"+": 1, "-": -1, r"\pm": sign, r"\mp": -sign}
-        self.at = self.bars = 0
+        self.at = self.bars = self.storeys = 0
 
     # ------------------------------------------------------------ values
 
@@ -91,20 +123,45 @@ class _Reader:
         while self.next() in _RELATIONS:
             signs.append(self.take())
             parts.append(self.union())
+        if r"\approx" in signs:
+            parts, signs = _without_rounding(name, parts, signs)
         if not signs:
             return parts[0]
         if signs == [r"\in"]:
             return parts[1]
         if set(signs) == {"="}:
-            return _equation(name, parts)
-        return _inequality([_scalar(part).expr for part in parts], signs)
+            return _equation(name, parts, self.text(start))
+        return _inequality([_scalar(part) for part in parts], signs, self.text(start))
 
     def union(self) -> Value:
-        parts = [self.sum()]
+        parts = [self.ratio()]
         while self.next() == r"\cup":
             self.at += 1
-            parts.append(self.sum())
+            parts.append(self.ratio())
         return parts[0] if len(parts) == 1 else Union(tuple(parts))
+
+    def ratio(self) -> Value:
+        start = self.at
+        parts = [self.worded()]
+        while self.next() == ":":
+            self.at += 1
+            parts.append(self.worded())
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) == 2:
+            return replace(_apply(_divide, *parts), text=self.text(start).replace(":", "/"))
+        return Items(":", ":", tuple(map(_scalar, parts)))
+
+    def worded(self) -> Value:
+        """A sum that knows its text."""
+        start = self.at
+        value = self.sum()
+        return replace(value, text=self.text(start)) if isinstance(value, Scalar) else value
+
+    def text(self, start: int) -> str:
+        """What was read from a token on, in TeX."""
+        taken = "".join(_spaced(token, self.factor) for token in self.tokens[start : self.at])
+        return taken.strip()
 
     # ------------------------------------------------------------ arithmetic
 
@@ -113,17 +170,20 @@ class _Reader:
         while (sign := self.next()) in self.factor:
             self.at += 1
             value = _apply(add if self.factor[sign] == 1 else sub, value, self.product())
+        if self.next() == r"\over":
+            self.at += 1
+            value = _apply(_divide, value, self.sum())
         return value
 
     def product(self) -> Value:
         value = self.signed()
         while True:
             sign = self.next()
-            if sign in ("*", "/", ":"):
+            if sign in ("*", "/"):
                 self.at += 1
             elif not self.starts_factor():
                 return value
-            value = _apply(_divide if sign in ("/", ":") else mul, value, self.signed())
+            value = _apply(_divide if sign == "/" else mul, value, self.signed())
 
     def signed(self) -> Value:
         if (sign := self.next()) not in self.factor:
@@ -136,7 +196,12 @@ class _Reader:
         if self.next() != "^":
             return value
         self.at += 1
-        return _apply(arithmetic.power, value, self.exponent())
+        self.storeys += 1
+        if self.storeys > _STOREYS:
+            raise TooLarge
+        value = _apply(arithmetic.power, value, self.exponent())
+        self.storeys -= 1
+        return value
 
     def exponent(self) -> Value:
         return self.braced() if self.next() == "{" else self.signed()
@@ -172,6 +237,12 @@ class _Reader:
             return Scalar(arithmetic.CONSTANTS[token])
         if token.isalpha() or token in _GREEK:
             return Scalar(Symbol(token + self.subscript()))
+        if token.startswith(LABEL):
+            return _label(token.removeprefix(LABEL))
+        if token in _FIGURES:
+            while (self.next() or "").isalpha():
+                token += self.take()
+            return Scalar(Symbol(token))
         if token in _CLOSING:
             return self.bracketed(token)
         if token.startswith('"'):
@@ -183,11 +254,10 @@ class _Reader:
         if token in _ACCENTS:
             return self.accented(token)
         if token in _UNDONE:
-            raise TooLarge
+            raise Undone
         match token:
             case "{":
-                self.at -= 1
-                return self.braced()
+                return self.group()
             case "|":
                 return self.absolute()
             case r"\lfloor" | r"\lceil":
@@ -202,11 +272,12 @@ class _Reader:
                 return _apply(arithmetic.binomial, self.argument(), self.argument())
             case r"\emptyset" | r"\varnothing":
                 return Items("{", "}", ())
-        raise Unreadable
+        raise Foreign if token.startswith("\\") else Unreadable
 
     def number(self, token: str) -> Value:
         whole = set(token) <= DIGITS
-        value = Scalar(arithmetic.literal(token), measured=not whole)
+        value = arithmetic.literal(token)
+        value = Scalar(value, _spread(token, value))
         return _apply(add, value, Scalar(self.mixed())) if whole else value
 
     def mixed(self) -> Rational:
@@ -242,8 +313,9 @@ class _Reader:
     def accented(self, token: str) -> Value:
         inner = self.take()
         if inner == "{":
-            inner = self.take()
-            self.expect("}")
+            inner = ""
+            while (part := self.take()) != "}":
+                inner += part.removeprefix(LABEL)
         if token == r"\mathbb" and inner == "R":
             return Items("(", ")", (Scalar(-sympy.oo), Scalar(sympy.oo)))
         return Scalar(Symbol(f"{token} {inner}{self.subscript()}"))
@@ -257,7 +329,15 @@ class _Reader:
         self.bars = bars
         if len(values) == 1 and opening != r"\{":
             return values[0]
+        if opening == r"\langle":
+            opening, closing = "()"
         return Items(opening[-1], closing[-1], tuple(values))
+
+    def group(self) -> Value:
+        """What stands between braces, which TeX does not show: one value, or a bare list."""
+        values = self.listing()
+        self.expect("}")
+        return values[0] if len(values) == 1 else Items("", "", tuple(values))
 
     def braced(self) -> Value:
         self.expect("{")
@@ -308,10 +388,10 @@ class _Reader:
     def matrix(self) -> Matrix:
         rows: list[tuple[Value, ...]] = []
         while not rows or not (self.next() or "").startswith(r"\end"):
-            row = [self.sum()]
+            row = [self.worded()]
             while self.next() == "&":
                 self.at += 1
-                row.append(self.sum())
+                row.append(self.worded())
             rows.append(tuple(row))
             if self.next() == r"\\":
                 self.at += 1
@@ -336,17 +416,42 @@ class _Reader:
             raise Unreadable
 
 
+def _spaced(token: str, factor: dict[str, int]) -> str:
+    if token in (r"\pm", r"\mp"):
+        token = "+" if factor[token] == 1 else "-"
+    if token.startswith('"'):
+        return rf"\text{{{token[1:-1]}}}"
+    return f" {token} " if token.isalnum() or token[0] in "\\." else token.removeprefix(LABEL)
+
+
 def _apply(operation: Callable[..., Expr], *values: Value) -> Scalar:
-    """Combine scalars; the result is measured if one of them is."""
+    """Combine scalars; the result lies as far from what was meant as the worst of them."""
     scalars = [_scalar(value) for value in values]
     expr = operation(*(scalar.expr for scalar in scalars))
-    return Scalar(arithmetic.finite(expr), any(scalar.measured for scalar in scalars))
+    return Scalar(arithmetic.finite(expr), max(scalar.spread for scalar in scalars))
 
 
 def _scalar(value: Value) -> Scalar:
+    if isinstance(value, Words) and value.product is not None:
+        return value.product
     if not isinstance(value, Scalar):
         raise Unreadable
     return value
+
+
+def _spread(token: str, value: Expr) -> Rational:
+    """One unit of the last place of a decimal of six digits or more, relative to it; else zero."""
+    mantissa, _, exponent = token.lower().partition("e")
+    whole, _, places = mantissa.partition(".")
+    if not places or len((whole + places).lstrip("0")) < 6:
+        return sympy.S.Zero
+    return abs(Rational(10) ** (int(exponent or 0) - len(places)) / value)
+
+
+def _label(letters: str) -> Words:
+    different = len(set(letters)) == len(letters) <= 3
+    product = sympy.Mul(*map(Symbol, letters)) if different else None
+    return Words(letters.lower(), None if product is None else Scalar(product, text=" ".join(letters)))
 
 
 def _divide(above: Expr, below: Expr) -> Expr:
@@ -355,34 +460,50 @@ def _divide(above: Expr, below: Expr) -> Expr:
     return above / below
 
 
-def _equation(name: str, parts: list[Value]) -> Value:
+def _without_rounding(name: str, parts: list[Value], signs: list[str]) -> tuple[list[Value], list[str]]:
+    """Of ``a = b \\approx c`` what stands before the sign, if c is near; of ``x \\approx c`` a value under a name."""
+    at = signs.index(r"\approx")
+    if at == 0 and (isinstance(parts[0], Words) or _DEFINED.fullmatch(name)):
+        return parts[:2], ["="]
+    left, right = (_scalar(part).expr for part in parts[at : at + 2])
+    if len(signs) > at + 1 or not (left.is_number and right.is_number):
+        raise Unreadable
+    near = abs(left - right).evalf(15, maxn=100) <= abs(left).evalf(15, maxn=100) / 100
+    if not near:
+        raise Unreadable
+    return parts[: at + 1], signs[:at]
+
+
+def _equation(name: str, parts: list[Value], text: str) -> Value:
     first, last = parts[0], parts[-1]
+    if isinstance(first, Words) and isinstance(last, Words):
+        return Relation("=", Symbol(first.text) - Symbol(last.text), text)
     if isinstance(first, Words) or _DEFINED.fullmatch(name):
-        return Named(name.strip('"'), last)
-    if all(same(first, part) for part in parts[1:]):  # one value, written in several ways
+        return Named(name.strip('"~'), last)
+    if all(apart(first, part, lambda *_: True) is None for part in parts[1:]):  # one value, written in several ways
         return last
     left, right = _scalar(first).expr, _scalar(last).expr
     if not (left.free_symbols or right.free_symbols):
         raise Unreadable  # "7 = 5" states nothing
-    return Relation("=", left - right)
+    return Relation("=", left - right, text)
 
 
-def _inequality(parts: list[Expr], signs: list[str]) -> Value:
+def _inequality(parts: list[Scalar], signs: list[str], text: str) -> Value:
     """An interval where a lone symbol is bounded by numbers, a relation otherwise."""
     if all(sign in (">", ">=") for sign in signs):
         parts, signs = parts[::-1], [sign.replace(">", "<") for sign in signs[::-1]]
     if signs == ["!="]:
-        return Relation("!=", parts[0] - parts[1])
+        return Relation("!=", parts[0].expr - parts[1].expr, text)
     if len(parts) > 3 or not all(sign in ("<", "<=") for sign in signs):
         raise Unreadable
-    low, high, opening, closing = -sympy.oo, sympy.oo, "(", ")"
-    middle = 0 if parts[0].is_Symbol else 1
+    low, high, opening, closing = Scalar(-sympy.oo), Scalar(sympy.oo), "(", ")"
+    middle = 0 if parts[0].expr.is_Symbol else 1
     if middle == 1:
         low, opening = parts[0], "[" if signs[0] == "<=" else "("
     if middle < len(parts) - 1:
         high, closing = parts[-1], "]" if signs[-1] == "<=" else ")"
-    if parts[middle].is_Symbol and low.is_number and high.is_number:
-        return Items(opening, closing, (Scalar(low), Scalar(high)))
+    if parts[middle].expr.is_Symbol and low.expr.is_number and high.expr.is_number:
+        return Items(opening, closing, (low, high))
     if len(parts) == 3:
         raise Unreadable
-    return Relation(signs[0], parts[0] - parts[1])
+    return Relation(signs[0], parts[0].expr - parts[1].expr, text)

@@ -5,9 +5,14 @@ opened closes a thought that the prompt's template opened. Then the first rule t
 
 ``boxed``             the last non-empty ``\\boxed{…}`` (or ``\\fbox``) outside thoughts that is closed
 ``answer_tag``        the last non-empty ``<answer>…</answer>`` outside thoughts
-``phrase``            what follows the last "answer is", "answer:" or "####" outside thoughts, up to the sentence's end
+``phrase``            what follows the last "answer is", "answer:", "####" or heading "Final Answer" outside thoughts,
+                      up to the sentence's end; of a sentence ("the largest n is 34") what follows its last verb
 ``boxed_in_thought``  the last non-empty box of a finished thought
 ``bare``              multiple choice only: a single line that is nothing but an option
+
+Boxes that follow each other with nothing between but a joining word, a comma, marks of mathematics or a name
+("``x = \\boxed{1}`` and ``y = \\boxed{2}``") are the parts of one answer, a list: all of them are the answer, so a
+spray of guesses is none. A paragraph's end, or any other word between, leaves the last box alone.
 
 A response that the budget cut is held to what was complete before the cut, so ``boxed`` and ``answer_tag`` alone apply:
 the cut may have shortened a phrase, and taken back a thought.
@@ -26,8 +31,20 @@ from dagrpo.verify.text import clean, same_text
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_BRACE = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
-_PHRASE = re.compile(r"(?i:\b(?:answer|option|choice)\b\**\s*(?:is|:)\s*:?)|####")
+_BRACE = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+_JOINT = re.compile(
+    r"(?:(?!\n\s*\n)"
+    r"(?:[\s$,;&*}]|\\[()\[\],;:! ]|\\q?quad\b|\\(?:text|mathrm)\s*\{|\b(?:and|or)\b|(?:[A-Za-z]\w*\s*=)))*"
+)
+_NAME = re.compile(r"([A-Za-z]\w*)\s*=[\s$]*$")
+_PHRASE = re.compile(
+    r"(?i:\b(?:answer|option|choice)\b\**\s*(?:is|:)\s*:?)|####|(?i:\bfinal answer\b[ \t]*[*:]*[ \t]*(?=\n))"
+)
+_VERB = re.compile(  # the last verb of a main clause that does not begin with a value
+    r"(?![$\s]*[-+.\d\\([{])(?:(?!\b(?:because|since|if|when|where|which|while|so|not|but|or)\b).)*"
+    r"\b(?:is|are|equals?(?! to)|was)\b\s*:?\s*(?:(?:equal to|given by|exactly|simply|about|approximately)\s+)?(?=\S)",
+    re.DOTALL,
+)
 _SENTENCE_END = re.compile(r"\.(?=\s)|\n")
 _OPTION = re.compile(r"(?i:(?:option|choice|answer)\s+)?[(\[]?([A-Za-z])(?:[)\].:,]+|$)\s*(.*)", re.DOTALL)
 _OTHER_OPTION = re.compile(r"(?<![A-Za-z])([A-Z])(?=[)\].:,]|$|\s+(?:and|or|&)\b)")
@@ -68,14 +85,14 @@ def read_choice(answer: str, choices: Sequence[str]) -> tuple[str | None, str]:
 
 def _find(response: str, finish: Finish, choices: Sequence[str] | None) -> Extraction:
     outside, thoughts = split_thoughts(response)
-    if (answer := last_box(outside)) is not None:
+    if (answer := boxed_answer(outside)) is not None:
         return Extraction(answer, "boxed")
     if (answer := _last_tag(outside)) is not None:
-        return Extraction(_last_phrase(answer) or answer, "answer_tag")
+        return Extraction(_last_phrase(answer, choices is None) or answer, "answer_tag")
     if finish == "stop":
-        if (answer := _last_phrase(outside)) is not None:
+        if (answer := _last_phrase(outside, choices is None)) is not None:
             return Extraction(answer, "phrase")
-        if (answer := last_box(thoughts)) is not None:
+        if (answer := boxed_answer(thoughts)) is not None:
             return Extraction(answer, "boxed_in_thought")
         line = outside.strip()
         if choices is not None and "\n" not in line and read_choice(line, choices)[0] is not None:
@@ -102,23 +119,54 @@ def split_thoughts(response: str) -> tuple[str, str]:
 
 
 def last_box(text: str) -> str | None:
-    """Content of the box that opens last, of those that are closed and not empty. One pass, whatever the nesting."""
-    opened: list[int | None] = []
-    last: tuple[int, str] | None = None
+    """Content of the box that opens last, of those that are closed and not empty."""
+    boxes = _boxes(text)
+    return boxes[-1].content if boxes else None
+
+
+def boxed_answer(text: str) -> str | None:
+    """The last box, or the boxes that it ends a row of, as a list; under their names, if each has one."""
+    boxes = _boxes(text)
+    if not boxes:
+        return None
+    parts = boxes[-1:]
+    for box in reversed(boxes[:-1]):
+        if box.end > parts[0].start or not _JOINT.fullmatch(text, box.end, parts[0].start):
+            break
+        parts.insert(0, box)
+    if len({part.content for part in parts}) == 1:
+        return parts[0].content
+    names = [_NAME.search(text, max(0, part.start - 40), part.start) for part in parts]
+    if all(names):
+        return ", ".join(f"{name[1]} = {part.content}" for name, part in zip(names, parts, strict=True) if name)
+    return ", ".join(part.content for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    start: int
+    end: int
+    content: str
+
+
+def _boxes(text: str) -> list[_Box]:
+    """The boxes that are closed and not empty, in the order in which they open. One pass, whatever the nesting."""
+    opened: list[tuple[int, int] | None] = []
+    found: list[tuple[int, int, int]] = []
     for match in _BRACE.finditer(text):
         if match["box"]:
-            opened.append(match.end())
+            opened.append((match.start(), match.end()))
         elif match["open"]:
             opened.append(None)
-        elif match["close"] and opened:
-            start = opened.pop()
-            if (
-                start is not None
-                and (last is None or start > last[0])
-                and (content := text[start : match.start()].strip())
-            ):
-                last = (start, content)
-    return last[1] if last else None
+        elif match["close"] and opened and (box := opened.pop()) is not None:
+            found.append((*box, match.start()))
+    found.sort(reverse=True)
+    kept: list[_Box] = []
+    for start, inside, end in found:
+        if not kept or end < kept[-1].start:  # of nested boxes the inner one
+            content = text[inside:end].strip()
+            kept += [_Box(start, end + 1, content)] if content else []
+    return kept[::-1]
 
 
 def _last_tag(text: str) -> str | None:
@@ -133,10 +181,10 @@ def _last_tag(text: str) -> str | None:
     return None
 
 
-def _last_phrase(text: str) -> str | None:
+def _last_phrase(text: str, in_sentences: bool) -> str | None:
     for match in reversed(list(_PHRASE.finditer(text))):
         tail = text[match.end() :].lstrip(" \t\n*_")
         end = _SENTENCE_END.search(tail)
         if answer := tail[: end.start() if end else None].replace("**", "").strip(" \t*_.`"):
-            return answer
+            return answer[verb.end() :] if in_sentences and (verb := _VERB.match(answer)) else answer
     return None

@@ -1,56 +1,96 @@
-"""Two independent judgements of a bare answer: for worker processes only, since either may not end.
+"""Two judgements of a bare answer: for worker processes only, since either may not end.
 
-``math_verify`` asks the library of that name; ``sympy`` is a reader and a comparison of our own. Both are asked a
-second time without units. Neither is asked where our reader finds the answer too large to compute, or where it can
-read the gold and not the answer: such an answer is prose, or noise that a parser may take seconds to reject.
+Gold and answer are read once, into typed values, and compared by kind; what differs there differs for both judges. The
+word on two expressions, or relations, that no point tells apart is the judge's: ``sympy`` takes the agreement of their
+values for the proof, ``math_verify`` asks the library of that name to parse both texts and to show it. A text that the
+reader does not know, for a command that it has not, goes to math-verify whole.
+
+Each pair is read twice, with units and without. An answer that is too large to compute is refused.
 """
 
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import math_verify
-from sympy import Expr, Rational, Symbol, UnevaluatedExpr
+import sympy
+from sympy import Symbol
 
-from dagrpo.verify.expression import TooLarge, read
-from dagrpo.verify.settle import Judgement
-from dagrpo.verify.text import characters, split_units, without_dollars
-from dagrpo.verify.values import Unreadable, Value, same
+from dagrpo.verify.expression import TooLarge, Undone, read
+from dagrpo.verify.settle import Judgement, readings
+from dagrpo.verify.text import characters, without_dollars
+from dagrpo.verify.values import Foreign, Judge, Relation, Scalar, Unreadable, Value, apart
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of the time limits that we replace by our own
 
 _WHOLE = [math_verify.LatexExtractionConfig()]
 _EXPONENT = re.compile(r"(?<![\w\\])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?!\w)")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a judge says, and why, in words."""
+
+    judgement: Judgement
+    reason: str
 
 
 def judge_sympy(gold: str, answer: str) -> Judgement:
     """Compare as values, read by :mod:`dagrpo.verify.expression`."""
-    return _judge(gold, answer, _same_value)
+    return opinion("sympy", gold, answer).judgement
 
 
 def judge_math_verify(gold: str, answer: str) -> Judgement:
-    """Ask math-verify about the whole answer: it is not left to pick one from among several, or out of prose."""
-    return _judge(gold, answer, _verified)
+    """Compare as values, and leave expressions to math-verify."""
+    return opinion("math_verify", gold, answer).judgement
 
 
 JUDGES: dict[str, Callable[[str, str], Judgement]] = {"math_verify": judge_math_verify, "sympy": judge_sympy}
 
 
-def _judge(gold: str, answer: str, equal: Callable[[str, str], bool]) -> Judgement:
-    (wanted, _), (given, _) = split_units(gold, answer)
-    readings = [(gold, answer), (wanted, given)]
-    golds, answers = ([_read(text) for text in texts] for texts in zip(*readings, strict=True))
+def opinion(judge: str, gold: str, answer: str) -> Opinion:
+    """What a judge says of an answer, and why."""
+    pairs = readings(gold, answer)
+    golds, answers = ([_read(text) for text in texts] for texts in zip(*pairs, strict=True))
     if any(isinstance(value, TooLarge) for value in answers) and not any(isinstance(x, TooLarge) for x in golds):
-        return Judgement.REFUSED
-    if all(isinstance(value, Unreadable) for value in answers) and not all(isinstance(x, Unreadable) for x in golds):
-        return Judgement.UNEQUAL  # the gold is a value, and the answer is none: prose, a slip, or noise
-    return Judgement.of(any(equal(*reading) for reading in dict.fromkeys(readings)))
+        return Opinion(Judgement.REFUSED, "the answer asks for more than can be computed")
+    reasons = []
+    for pair, wanted, given in zip(pairs, golds, answers, strict=True):
+        reason = _apart(judge, pair, wanted, given)
+        if reason is None:
+            return Opinion(Judgement.EQUAL, f"{pair[0]} and {pair[1]} are the same")
+        reasons.append(reason)
+    return Opinion(Judgement.UNEQUAL, reasons[-1])
+
+
+def _apart(judge: str, pair: tuple[str, str], wanted: "_Read", given: "_Read") -> str | None:
+    if not isinstance(wanted, Exception) and not isinstance(given, Exception):
+        try:
+            return apart(wanted, given, _PROOFS[judge])
+        except Unreadable:
+            return "one of them has no finite value"
+    if judge == "sympy" or not _may_ask(wanted, given):
+        return "one of them is no value that the reader knows"
+    return None if _verified(*pair) else "math-verify sees no value that is the same"
+
+
+def _may_ask(wanted: "_Read", given: "_Read") -> bool:
+    """Whether math-verify is asked about a text that cannot be read: the gold, or an answer with a command that the
+    reader has not. Any other is no value beside a gold that is one: a slip, a hedge or noise."""
+    if isinstance(wanted, TooLarge) and not isinstance(wanted, Undone):
+        return False  # numbers that cannot be compared exactly
+    return isinstance(wanted, Exception) or isinstance(given, Foreign)
+
+
+_Read = Value | TooLarge | Unreadable
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> Value | TooLarge | Unreadable:
+def _read(text: str) -> _Read:
     """A value, or the reason why there is none."""
     try:
         return read(text)
@@ -58,21 +98,29 @@ def _read(text: str) -> Value | TooLarge | Unreadable:
         return reason
 
 
-def _same_value(gold: str, answer: str) -> bool:
-    wanted, given = _read(gold), _read(answer)
-    if isinstance(wanted, Exception) or isinstance(given, Exception):
-        return False
-    try:
-        return same(wanted, given)
-    except Unreadable:
-        return False
+def _proved(gold: Scalar | Relation, answer: Scalar | Relation) -> bool:
+    return _verified(gold.text, answer.text)
+
+
+_PROOFS: dict[str, Judge] = {"math_verify": _proved, "sympy": lambda gold, answer: True}
 
 
 def _verified(gold: str, answer: str) -> bool:
     wanted, given = _parse(gold), _parse(answer)
-    if not (wanted and given) or _apart(wanted[0], given[0]):
+    if not (wanted and given):
         return False
-    return bool(math_verify.verify(list(wanted), list(given), timeout_seconds=None))
+    if isinstance(wanted[0], sympy.Tuple) != isinstance(given[0], sympy.Tuple):
+        return False
+    if math_verify.verify(list(wanted), list(given), timeout_seconds=None):
+        return True
+    return bool(math_verify.verify(_positive(wanted[0]), _positive(given[0]), timeout_seconds=None))
+
+
+def _positive(value: Any) -> Any:
+    """With symbols that stand for positive numbers, so that roots can be taken apart."""
+    if not isinstance(value, sympy.Basic) or value.has(sympy.Abs):
+        return value
+    return value.xreplace({symbol: Symbol(symbol.name, positive=True) for symbol in value.free_symbols})
 
 
 @lru_cache(maxsize=4096)
@@ -80,12 +128,3 @@ def _parse(text: str) -> tuple[Any, ...]:
     text = without_dollars(characters(text)).strip().rstrip(".")
     text = _EXPONENT.sub(r"\1\\times 10^{\2}", text)  # the e of which it would read as Euler's number
     return tuple(math_verify.parse(f"${text}$", _WHOLE, parsing_timeout=None))
-
-
-def _apart(left: Any, right: Any) -> bool:
-    """Whether both are expressions whose values differ: then math-verify says no, after a slow attempt to simplify."""
-    if not all(isinstance(x, Expr) and not isinstance(x, Symbol) and not x.has(UnevaluatedExpr) for x in (left, right)):
-        return False
-    places = {symbol: Rational(7, 9) for symbol in left.free_symbols | right.free_symbols}
-    a, b = (x.evalf(15, subs=places, maxn=100) for x in (left, right))
-    return bool(a.is_Float and b.is_Float and abs(a - b) > 1e-3 * max(1, abs(a), abs(b)))

@@ -1,4 +1,19 @@
-"""Split a clean answer into tokens: numbers, words in quotes, commands, signs, and letters one by one."""
+"""Split a clean answer into tokens: numbers, words in quotes, commands, signs, and letters.
+
+When letters are a word, a label, or a product of symbols:
+
+- Letters in ``\\text`` and its like are text.
+- A run that stands next to an operator, a digit, a script or a bracket is algebra: a product of symbols where it has up
+  to three letters (``2ab`` is ``2ba``), one symbol with a long name where it has more (``width``).
+- A run that stands alone, as the answer or as one item of it, is a product of symbols if it could be nothing else: two
+  or three different small letters, none of them an o, and no common word (``xy`` is ``yx``).
+- Every other run alone is a word or a label, and equal to the same letters in the same order only: ``east``, ``no``,
+  ``Sam``, ``ABC``, ``HHT``, ``IV``. Where its letters are different it is, against algebra that is written with an
+  operator, a product as well (``RC`` is ``R \\cdot C``, but not ``CR``). Capitals with spaces between are such a run.
+- Several runs in a row are prose.
+
+Single letters are symbols. Number words are numbers.
+"""
 
 import re
 
@@ -6,53 +21,72 @@ SEPARATORS = frozenset({",", ";", "or", "and"})
 FUNCTIONS = frozenset(
     re.findall(r"\w+", "sin cos tan cot sec csc sinh cosh tanh coth asin acos atan arcsin arccos arctan exp log ln lg")
 )
-
 DIGITS = frozenset("0123456789")
+LABEL = "~"
+"""First character of a token that is a run of letters alone."""
+
 _NUMBER = r"(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+(?![a-zA-Z]))?"
 _TOKEN = re.compile(
-    rf'\s*(?:(?P<number>{_NUMBER})|(?P<words>"[^"]*")|(?P<letters>[A-Za-z]+)'
+    rf'\s*(?:(?P<number>{_NUMBER})|(?P<words>"[^"]*")|(?P<letters>[A-Z](?: [A-Z])+(?![A-Za-z])|[A-Za-z]+)'
     r"|(?P<other>\\begin\{[a-z]+\}(?:\{[|lcr]*\})?|\\end\{[a-z]+\}|\\[a-zA-Z]+|\\\\|\\[{}|]|<=|>=|!=|[^\s\"]))"
 )
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|dot)\{(\d+)\}")
-_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
-_BRACKET = re.compile(r"[(\[]|\\\{")
-_REPLACED = {r"\cdot": "*", r"\times": "*", r"\ast": "*", r"\div": "/", r"\approx": "=", r"\ne": "!=", r"\neq": "!="}
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|dot|bar)\s*\{(\d+)\}|(\d*)\.(\d*)\((\d+)\)")
+_REPLACED = {r"\cdot": "*", r"\times": "*", r"\ast": "*", r"\div": "/"}
 _NUMBER_WORDS = {
     word: str(number)
     for number, word in enumerate(
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     )
 }
-_SHORT_WORDS = frozenset({"yes", "no", "odd", "all", "red"})
+_COMMON = frozenset({"yes", "red", "all", "add", "sum", "set", "man", "men", "sat", "fri", "may", "big", "he", "she"})
+_OPENS = SEPARATORS | {"(", "[", "{", r"\{", "=", "<", ">", "<=", ">=", "!=", r"\in", "&", r"\\", ":", r"\approx"}
+_CLOSES = SEPARATORS | {")", "]", "}", r"\}", "=", "<", ">", "<=", ">=", "!=", r"\in", "&", r"\\", ":", r"\approx"}
 
 
 def tokens(text: str) -> list[str]:
-    """Split a clean answer; what a letter run means ("or", "sin", "Monday", "xy") is decided here.
+    """Split a clean answer. Words stand in double quotes, a run of letters alone begins with ``LABEL``, number words
+    become digits, and a repeating decimal a fraction.
 
-    Words stand in double quotes, number words become digits, and a repeating decimal a fraction.
+    Raises:
+        ValueError: the text is prose.
     """
-    if not _BRACKET.search(text):  # between brackets a comma separates
-        text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    text = _REPEATING.sub(_repeating, text)
     found: list[str] = []
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(_REPEATING.sub(_repeating, text)):
         if letters := match["letters"]:
-            found += _letters(letters)
+            found.append(_run(letters.replace(" ", "")))
         elif words := match["words"]:
-            found += _word(words.strip('" ,').lower())
+            found += _word(words.strip('" ,.').lower())
         else:
             token = match["number"] or match["other"]
             found.append(_REPLACED.get(token, token))
-    return found
+    resolved: list[str] = []
+    for at, token in enumerate(found):
+        if len(token) == 1 or not token.isalpha() or token in SEPARATORS:
+            resolved.append(token)
+            continue
+        before, after = found[at - 1] if at else ",", found[at + 1] if at + 1 < len(found) else ","
+        if len(before) > 1 and before.isalpha() and before not in SEPARATORS:
+            raise ValueError("prose")
+        if before in _OPENS and after in _CLOSES and not _is_product(token):
+            resolved.append(LABEL + token)
+        else:
+            resolved += token if len(token) <= 3 else [token]
+    return resolved
 
 
-def _letters(letters: str) -> list[str]:
+def _is_product(letters: str) -> bool:
+    return (
+        len(set(letters)) == len(letters) <= 3 and letters.islower() and "o" not in letters and letters not in _COMMON
+    )
+
+
+def _run(letters: str) -> str:
     if letters in FUNCTIONS or letters in ("pi", "sqrt", "infty"):
-        return ["\\" + letters]
+        return "\\" + letters
+    if letters in ("infinity", "inf", "oo"):
+        return r"\infty"
     lower = letters.lower()
-    if len(letters) > 3 or lower in SEPARATORS or lower in _NUMBER_WORDS or lower in _SHORT_WORDS:
-        return _word(lower)
-    return list(letters)
+    return lower if lower in SEPARATORS else _NUMBER_WORDS.get(lower, letters)
 
 
 def _word(word: str) -> list[str]:
@@ -63,6 +97,6 @@ def _word(word: str) -> list[str]:
 
 def _repeating(match: re.Match[str]) -> str:
     """A repeating decimal as a fraction: 0.1(6) is (16 - 1) / 90."""
-    whole, once, again = match.groups()
+    whole, once, again = (match[place] if match[3] else match[place + 3] for place in (1, 2, 3))
     above = int(f"{whole}{once}{again}") - int(f"{whole}{once}" or 0)
     return rf"\frac{{{above}}}{{{(10 ** len(again) - 1) * 10 ** len(once)}}}"

@@ -13,7 +13,6 @@ from typing import Literal
 _FACTOR = r"(?:\\sqrt\{?(?P<root>(?<=\{)\d{1,9}(?=\})|(?<!\{)\d)\}?|(?P<pi>\\pi(?![a-zA-Z])))"
 _NUMBER = re.compile(rf"(?P<sign>-?)(?P<scale>\d{{1,12}}|\d{{0,9}}\.\d{{1,9}})? ?{_FACTOR}?(?:/(?P<below>\d{{1,9}}))?")
 _FRACTION = re.compile(rf"(-?)\\frac\{{([^/]+)\}}\{{(\d{{1,9}})\}} ?({_FACTOR}?)")
-_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+")
 _UNITS = {"1": 1.0, "pi": pi, "infinity": inf}
 _BRACKETS = re.compile(r"([(\[])(.*)([)\]])")
 
@@ -46,7 +45,7 @@ def read_plain(text: str) -> Plain | None:
     """Read a clean answer; ``None`` unless it is plain."""
     bracketed = _BRACKETS.fullmatch(text)
     if bracketed is None:
-        number = _number(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
+        number = _number(text)
         return None if number is None else Plain("", (number,))
     opening, inner, closing = bracketed.groups()
     numbers = [number for number in map(_end, inner.split(",")) if number is not None]

@@ -4,7 +4,7 @@ import re
 from enum import Enum
 
 from dagrpo.verify.plain import compare, read_plain
-from dagrpo.verify.text import nesting, same_text, split_units
+from dagrpo.verify.text import clashing, nesting, pointed, same_text, split_units
 
 _NAME = re.compile(r"^[a-z] ?= ?")
 _TOKEN = re.compile(r"\\?[a-zA-Z]+|[0-9]+|\S")
@@ -31,6 +31,8 @@ def settle(gold: str, answer: str) -> Judgement | None:
     is one in another unit than the gold's, even where a conversion would make it right; two plain answers, units and
     the answer's "x =" aside, are compared exactly (the judges agree on those, so asking them would only take time).
     """
+    if gold == answer:
+        return Judgement.EQUAL
     if len(answer) > max(MAX_CHARACTERS, 2 * len(gold)):
         return Judgement.UNEQUAL
     if same_text(gold, answer):
@@ -38,11 +40,28 @@ def settle(gold: str, answer: str) -> Judgement | None:
     longest = MAX_TOKENS + MAX_LENGTHENING * len(_TOKEN.findall(gold))
     if nesting(answer) > MAX_NESTING or len(_TOKEN.findall(answer)) > longest:
         return Judgement.UNEQUAL
+    answer = pointed(gold, answer)
     (wanted, unit), (given, other) = split_units(gold, answer)
-    if unit is not None and other is not None and unit != other:
+    if clashing(unit, other):
         return Judgement.UNEQUAL
     if "%" in (unit, other):  # 0.5 is 50% too: that takes a judge
         return None
     left, right = read_plain(wanted), read_plain(_NAME.sub("", given))
     equal = None if left is None or right is None else compare(left, right)
     return None if equal is None else Judgement.of(equal)
+
+
+def readings(gold: str, answer: str) -> list[tuple[str, str]]:
+    """Gold and answer as they stand, and without their units.
+
+    A percent sign divides by a hundred in the first reading, and is a unit in the second: where the gold has one, the
+    answer may leave it out or multiply it out. Where the gold has none, the answer's is a unit only if the gold is over
+    1, since no share of a whole is: 25% is 0.25 and 25, but 0.25% is not 0.25.
+    """
+    answer = pointed(gold, answer)
+    (wanted, unit), (given, other) = split_units(gold, answer)
+    share = read_plain(wanted)
+    is_share = share is not None and all(abs(float(number)) <= 1 for number in share.numbers)
+    if other == "%" and unit is None and is_share:
+        return [(gold, answer)]
+    return list(dict.fromkeys([(gold, answer), (wanted, given)]))

@@ -4,76 +4,104 @@ Nothing here computes: every function is a few linear passes over the text, safe
 """
 
 import re
-from functools import lru_cache
+import unicodedata
+from functools import cache, lru_cache
 
-_CHARACTERS = str.maketrans(
-    {
-        "−": "-",
-        "–": "-",
-        "×": r"\times ",
-        "·": r"\cdot ",
-        "⋅": r"\cdot ",
-        "÷": "/",
-        "π": r"\pi ",
-        "∞": r"\infty ",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "≠": r"\ne ",
-        "±": r"\pm ",
-        "∪": r"\cup ",
-        "√": r"\sqrt ",
-        "⁄": "/",
-        "½": r"\frac{1}{2}",
-        "\n": " ",
-        "\t": " ",
-        "\u00a0": " ",
-        "\u2009": " ",
-        "\u202f": " ",
-    }
-)
+# How TeX writes what Unicode's own tables leave as it is.
+_TEX = {
+    **dict.fromkeys("×✕✖", r"\times "),
+    **dict.fromkeys("·⋅∙", r"\cdot "),
+    **dict.fromkeys("÷∕⁄", "/"),
+    **dict.fromkeys("≤⩽≦", "<="),
+    **dict.fromkeys("≥⩾≧", ">="),
+    **dict.fromkeys("°º˚∘", "°"),
+    **dict.fromkeys("′’‘", "'"),
+    **dict.fromkeys("“”", '"'),
+    "≠": "!=",
+    "≈": r"\approx ",
+    "±": r"\pm ",
+    "∓": r"\mp ",
+    "∞": r"\infty ",
+    "∈": r"\in ",
+    "∶": ":",
+    "∣": "|",
+    "∪": r"\cup ",
+    "∩": r"\cap ",
+    "√": r"\sqrt ",
+    "∅": r"\emptyset ",
+    "⟨": r"\langle ",
+    "⟩": r"\rangle ",
+    "∠": r"\angle ",
+    "△": r"\triangle ",
+    "⊥": r"\perp ",
+    "。": ".",
+    "、": ",",
+    "ℝ": r"\mathbb{R}",
+    "…": r"\ldots ",
+}
+_GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)")
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])\.?", ""),
+        (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|bm|boldsymbol|underline|boxed|fbox)"
+         r"(?![a-zA-Z])\.?", ""),
+        (r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}", ""),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"(?<=\d)(?:\\,|\{,\}|,\\!|\\!)(?=\d{3})", ","),  # thousands, spaced in one of TeX's ways
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"(?<=\d)\s*(?:\\,|\{\s*,\s*\}|,\\!|\\!)\s*(?=\d{3})", ","),  # thousands, spaced in one of TeX's ways
         (r"(?<!\\)\\!", ""),
-        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))|~", " "),
-        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])", "°"),
-        (r"\\(?:leq|leqslant|le)(?![a-zA-Z])", "<="),
-        (r"\\(?:geq|geqslant|ge)(?![a-zA-Z])", ">="),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z])|hspace\{[^{}]*\})|~", " "),
+        (r"\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|circ)(?![a-zA-Z])", "°"),
+        (r"\\(?:leq?(?:slant|q)?)(?![a-zA-Z])", "<="),
+        (r"\\(?:geq?(?:slant|q)?)(?![a-zA-Z])", ">="),
+        (r"\\neq?(?![a-zA-Z])", "!="),
         (r"\\lt(?![a-zA-Z])", "<"),
         (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\(?:[lr]?vert|mid)(?![a-zA-Z])", "|"),
+        (r"\\l(?:brace)(?![a-zA-Z])", r"\\{"),
+        (r"\\r(?:brace)(?![a-zA-Z])", r"\\}"),
         (r"\\[%#&]", lambda match: match[0][1]),
-        (r"\\(?:text(?:bf|it|rm|normal|sf)?|math(?:rm|bf|it)|mbox|operatorname)\s*\{([^{}]*)\}", r'"\1"'),
+        (r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|operatorname)\*?\s*\{([^{}]*)\}", r'"\1"'),
+        (r"\\(?:math)?(?:rm|bf|it|sf|tt)\s+([A-Za-z0-9])(?![A-Za-z0-9])", r" \1 "),
+        (r"^<([^<>]*,[^<>]*)>$", r"(\1)"),
+        (r'"\s*(\w(?:\s*,\s*\w(?!\w))+)\s*"', r" \1 "),
         (r'"\s*(-?[\d.,]+|\([A-Za-z]\)|[ei])\s*[.:]?\s*"', r" \1 "),  # a number or a letter is itself in any face,
         (r'(?<![\d)}\]])(?<![\d)}\]] )"\s*([A-Za-z])\s*[.:]?\s*"', r" \1 "),  # unless after a value, where it is a unit
+        (r"(?<=[\d}])\s*(k?)\\Omega\s*$", r' "\1ohm"'),
+        (r'(?<=[\d}])[\s"]*\\mu[\s"]*([a-zA-Z]+)"?\s*$', r' "micro\1"'),
         (r"\s+", " "),
         (r"^ ?(?:=|\\approx(?![a-zA-Z]))", ""),
+        (r"(?<!\.)\s*[.,;]?[\s\\]*$", ""),  # an ellipsis stays
     )
-)
-
-_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "₀₁₂₃₄₅₆₇₈₉₋"
-_SHIFTED = (
-    (re.compile(f"[{_RAISED}]+"), "^", str.maketrans(_RAISED, "0123456789-")),
-    (re.compile(f"[{_LOWERED}]+"), "_", str.maketrans(_LOWERED, "0123456789-")),
-)
+)  # fmt: skip
 _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|\([^()]*\)|[A-Za-z])")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z])")  # a command escaped once too often; in a matrix, the end of a row
+_COMMAS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
+_SPACES = re.compile(r"(-?\d{1,3}(?: \d{3})+(?:\.\d+)?)((?: ?[^\d\s/\\,;].*)?)")
+_BRACKET = re.compile(r"[(\[]|\\\{")
 _TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
 _BASE = re.compile(r"(-?[0-9][0-9A-F]*)_\{?([0-9]{1,2})\}?")
 _LABEL = re.compile(r'(?:"[^"]*"|[A-Za-z]{3,}|[ .])+')
-_NO_LABEL = re.compile(r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity")
-_FACTOR = re.compile(r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?([a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*")
+_NO_LABEL = re.compile(
+    r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity|\b(?:and|or|if|not|to|for)\b"
+)
+_FACTOR = re.compile(
+    r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?(°[cf](?![a-z])|[a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*"
+)
+_OPERATOR = re.compile(r"(?:[-+*/^_=<>]|\\(?:times|cdot|div|pm|mp|in|cup|cap))$")
+_CLOCK = re.compile(r'[" ]*([ap])\.? ?m\.?[" ]*')
 _SHAPES = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3}
+_LIST = re.compile(r', |;|,(?!\d{3}(?!\d))|"?\s*\b(?:and|or)\b\s*"?')
+_COMMA_DECIMAL = re.compile(r"-?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))")
 
 # Spellings of a unit, its own name first.
 _NAMES = """
 mm millimeter millimetre; cm centimeter centimetre; m meter metre; km kilometer kilometre; in inch inches; ft foot feet;
 yd yard; mi mile; mg milligram; g gram gramme; kg kilogram; lb lbs pound; oz ounce; ton tonne; ms millisecond;
 s sec second; min minute; h hr hour; day; week; month; y yr year; ml milliliter millilitre; l liter litre; gal gallon;
-dollar usd; cent; euro; ° degree deg; rad radian; % percent; hz hertz; n newton; j joule; w watt; v volt; pa pascal;
-k kelvin; mol mole
+dollar usd; cent; euro eur; yen; rupee rs; yuan; ° degree deg; rad radian; % percent pct percentage; hz hertz;
+n newton; j joule; w watt; v volt; pa pascal; k kelvin; mol mole; °c celsius; °f fahrenheit; ohm; kohm kiloohm;
+microm micrometer micrometre um; micros microsecond; microg microgram; acre; am; pm
 """
 _UNITS: dict[str, tuple[tuple[str, int], ...]] = {
     **{name: ((names.split()[0], 1),) for names in _NAMES.split(";") for name in names.split()},
@@ -81,15 +109,66 @@ _UNITS: dict[str, tuple[tuple[str, int], ...]] = {
     **dict.fromkeys(("kmh", "kph", "kmph"), (("km", 1), ("h", -1))),
     "unit": (),
 }
-_SHORT_WORDS = {*"mgshylnjwvk", "ms", "ml", "pa", "hz"}
+_SHORT_WORDS = {*"mgshylnjwvk", "ms", "ml", "pa", "hz", "rs", "am", "pm", "um"}
 
 
 def characters(text: str) -> str:
-    """Write mathematical characters as LaTeX commands, all spaces as one kind, and no command escaped twice."""
-    for pattern, sign, digits in _SHIFTED:
-        text = pattern.sub(rf"{sign}{{\g<0>}}", text).translate(digits)
-    text = _ROOT.sub(r"\\sqrt{\1}", text).translate(_CHARACTERS)
+    """Write every character in TeX's ASCII, by Unicode's tables, and no command escaped twice.
+
+    Compatibility forms (fullwidth, superscript, vulgar fractions, styled letters) become what they stand for, digits
+    of any script decimal digits, every dash and minus one sign, every space one kind; what has no width is dropped.
+    """
+    if not text.isascii():
+        text = _ROOT.sub(r"\\sqrt{\1}", unicodedata.normalize("NFC", text))
+        text = re.sub(r"\}\^\{|\}_\{", "", "".join(_marked(text))).translate(_UNMARKED)
     return text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
+
+
+_UNMARKED = str.maketrans({"\ue000": "{", "\ue001": "}"})
+
+
+def _marked(text: str) -> list[str]:
+    """The characters in TeX; scripts between marks, so that a run of them can be joined."""
+    joined: list[str] = []
+    script = ""
+    for character in text:
+        shape, content = ("", character) if character.isascii() else _character(character)
+        if shape != script:
+            joined.append(("\ue001" if script else "") + (f"{shape}\ue000" if shape else ""))
+            script = shape
+        joined.append(content)
+    return [*joined, "\ue001" if script else ""]
+
+
+@cache
+def _character(character: str) -> tuple[str, str]:
+    """``^``, ``_`` or nothing, and the character in TeX."""
+    category, name = unicodedata.category(character), unicodedata.name(character, "")
+    shape, _, codes = unicodedata.decomposition(character).partition(" ")
+    meant = "".join(chr(int(code, 16)) for code in codes.split()) if shape.startswith("<") else ""
+    greek = _GREEK.fullmatch(name)
+    if character in _TEX:
+        return "", _TEX[character]
+    if category in ("Cf", "Co") or name.startswith("VARIATION SELECTOR"):
+        return "", ""
+    if category in ("Zs", "Zl", "Zp", "Cc"):
+        return "", " "
+    if category == "Pd" or name.endswith("MINUS SIGN"):
+        return "", "-"
+    if category == "Nd":
+        return "", str(unicodedata.decimal(character))
+    if category == "Sc" and not meant:
+        return "", f' "{name.removesuffix(" SIGN").split()[-1].lower()}" '
+    if shape == "<fraction>":
+        above, _, below = meant.partition("⁄")
+        return "", rf"\frac{{{above}}}{{{below or 1}}}"
+    if shape in ("<super>", "<sub>"):
+        return "^" if shape == "<super>" else "_", "".join(_character(c)[1] if c > "~" else c for c in meant)
+    if greek:
+        letter = greek[2].lower().replace("lamda", "lambda")
+        return "", rf"\{letter if greek[1] == 'SMALL' else letter.capitalize()} "
+    plain = unicodedata.normalize("NFKC", character)
+    return "", plain if plain == character else "".join(_character(c)[1] if c > "~" else c for c in plain)
 
 
 def without_dollars(text: str) -> str:
@@ -101,17 +180,30 @@ def without_dollars(text: str) -> str:
 def clean(text: str) -> str:
     """Bring an answer to one spelling: no marks, spacing commands or sizes; words of ``\\text`` in quotes."""
     text = characters(text).strip()
-    text = re.sub(r"^\\?\$\s*([\d.,]+)$", r"\1 dollar", text)
+    text = re.sub(r'^\\?\$\s*([\d.,]+)$|^ ?"(\w+)" ?([\d.,]+)$', lambda m: f'{m[1] or m[3]} "{m[2] or "dollar"}"', text)
     text = without_dollars(text).replace(r"\$", "")
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return text.strip().rstrip(".").strip()
+    text = text.strip()
+    if not _BRACKET.search(text):  # between brackets a comma separates
+        text = _COMMAS.sub(lambda match: match[0].replace(",", ""), text)
+        if match := _SPACES.fullmatch(text):
+            text = match[1].replace(" ", "") + match[2]
+    return text
 
 
 def same_text(gold: str, answer: str) -> bool:
     """Compare two answers letter by letter, spacing and wrappers aside; words also without regard to case."""
+    if gold == answer:
+        return True
     left, right = _bare(gold), _bare(answer)
     return bool(left) and (left == right or (left.isalpha() and left.lower() == right.lower()))
+
+
+def pointed(gold: str, answer: str) -> str:
+    """An answer with a decimal comma in the decimal spelling of the gold, where that has a point."""
+    is_decimal = "." in gold and "," not in gold and _COMMA_DECIMAL.fullmatch(answer.strip())
+    return answer.replace(",", ".") if is_decimal else answer
 
 
 def split_units(gold: str, answer: str) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
@@ -125,20 +217,38 @@ def split_units(gold: str, answer: str) -> tuple[tuple[str, str | None], tuple[s
     return wanted, _split(clean(answer), not has_symbols)
 
 
+def clashing(unit: str | None, other: str | None) -> bool:
+    """Whether two units differ. Words that name no known unit ("5 red apples") may say more or less, but not another
+    thing."""
+    if unit is None or other is None or unit == other:
+        return False
+    left, right = ({word.removesuffix("s") for word in re.findall(r"[a-z]+", text)} for text in (unit, other))
+    return not (unit[0] == other[0] == "~" and (left <= right or right <= left))
+
+
 @lru_cache(maxsize=8192)
 def _split(text: str, short_words: bool) -> tuple[str, str | None]:
-    """Value and unit; words after a value that name no known unit ("5 apples") are dropped, the unit is ``None``."""
+    """Value and unit; words after a value that name no known unit are a unit that starts with ``~``."""
     if match := _BASE.fullmatch(text):
         return match[1], f"base {match[2]}"
-    match = _TAIL.search(text)
-    if match is None or not text[: match.start()].strip():
+    if not _BRACKET.search(text) and (marks := _LIST.findall(text)):
+        pieces = [_split(piece.strip(), short_words) for piece in _LIST.split(text)]
+        units = {unit for _, unit in pieces if unit is not None}
+        if len(units) == 1:
+            return "".join(f"{body}{mark} " for (body, _), mark in zip(pieces, [*marks, ""], strict=True)), units.pop()
         return text, None
-    body, tail = text[: match.start()].strip(), match[1]
+    match = _TAIL.search(text)
+    body, tail = ("", "") if match is None else (text[: match.start()].strip(), match[1])
+    if not body or _OPERATOR.search(body):
+        return text, None
+    if clock := _CLOCK.fullmatch(tail):
+        return body, f"{clock[1]}m"
     unit = _unit(tail, short_words or '"' in tail)
     if unit is not None:
         return body, unit or None
     is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail) is None
-    return (body, None) if is_label else (text, None)
+    words = re.sub(r"[^a-z]+", " ", tail.lower()).strip()
+    return (body, f"~{words}" if words else None) if is_label else (text, None)
 
 
 def nesting(text: str) -> int:

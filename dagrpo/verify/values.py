@@ -1,35 +1,45 @@
 """Values that an answer can have, and when two of them are the same.
 
-Two expressions are the same if they agree to 20 digits at two points, symbols standing for positive numbers. A number
-written as a decimal counts as measured: it is the same as whatever lies within a relative 1e-6.
+Kinds are compared by kind. A bare list stands for a set or, where the other side has an order, for a tuple; a set is
+never a tuple. Numbers are compared exactly. Two expressions differ where they differ at a point, symbols standing for
+numbers; where they agree, a judge has the word.
+
+A decimal of six or more significant digits may be a rounding or a cut: it is the same as what lies within one unit of
+its last place, unless the other is a decimal as long.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 
 import sympy
 from sympy import Expr, Rational, Symbol
 
-_EXACT, _MEASURED = Rational(1, 10**20), Rational(1, 10**6)
+_EXACT = Rational(1, 10**20)
 
 
 class Unreadable(Exception):
     """A text is no value, or an expression has none."""
 
 
+class Foreign(Unreadable):
+    """A text holds a command that the reader has not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One expression; ``measured`` if a decimal occurs in it."""
+    """One expression, how far (relatively) the number meant may lie from it, and its text in TeX."""
 
     expr: Expr
-    measured: bool = False
+    spread: Rational = sympy.S.Zero
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Values between brackets, which are ``""`` for a bare list. A pair may be a point or an interval."""
+    """Values between brackets, which are ``""`` for a bare list, and ``:`` for a ratio. A pair may be a point or an
+    interval."""
 
     opening: str
     closing: str
@@ -60,83 +70,148 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """``gap sign 0``, sign one of ``= < <= !=``."""
+    """``gap sign 0``, sign one of ``= < <= !=``, and its text in TeX."""
 
     sign: str
     gap: Expr
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """An answer in words, in lower case."""
+    """An answer in words, or a label, in lower case; the product of its letters, where it may be one."""
 
     text: str
+    product: Scalar | None = field(default=None, compare=False)
 
 
-Value = Scalar | Items | Union | Matrix | Named | Relation | Words
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The letter of an option, and what the option says."""
+
+    letter: str
+    value: "Value"
 
 
-def same(gold: Value, answer: Value) -> bool:
-    """Compare two values. An answer may leave a name out or add one, but not change it.
+Value = Choice | Scalar | Items | Union | Matrix | Named | Relation | Words
+Judge = Callable[[Scalar | Relation, Scalar | Relation], bool]
+"""Whether two expressions, or two relations, that no point tells apart are the same."""
+
+
+def kind(value: Value) -> str:
+    """The kind of a value, in words."""
+    if isinstance(value, Items):
+        interval = len(value.values) == 2 and value.opening in ("(", "[")
+        by_opening = {"": "list", "{": "set", ":": "ratio", "(": "tuple", "[": "list in brackets"}
+        return "point or interval" if interval else by_opening[value.opening]
+    if isinstance(value, Scalar):
+        return "number" if value.expr.is_number else "expression"
+    return {"Words": "text", "Named": "value under a name"}.get(type(value).__name__, type(value).__name__.lower())
+
+
+def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
+    """Say why two values differ; ``None`` if they are the same. An answer may leave a name out or add one, but not
+    change it.
 
     Raises:
         Unreadable: an expression has no finite value to compare.
     """
     match gold, answer:
+        case Choice(), Choice():
+            return apart(gold.value, answer.value, judge) if gold.letter == answer.letter else "the letters differ"
+        case Choice(), _:
+            return None if _is_letter(answer, gold.letter) else apart(gold.value, answer, judge)
+        case _, Choice():
+            return None if _is_letter(gold, answer.letter) else apart(gold, answer.value, judge)
         case Named(), Named():
-            return gold.name == answer.name and same(gold.value, answer.value)
+            return apart(gold.value, answer.value, judge) if gold.name == answer.name else "the names differ"
         case Named(value=Scalar(left)), Relation(sign="="):
-            return _proportional(Symbol(gold.name) - left, answer.gap, False)
+            return _relations(Relation("=", Symbol(gold.name) - left), answer, None)
         case Relation(sign="="), Named(value=Scalar(right)):
-            return _proportional(gold.gap, Symbol(answer.name) - right, False)
+            return _relations(gold, Relation("=", Symbol(answer.name) - right), None)
         case Named(), _:
-            return same(gold.value, answer)
+            return apart(gold.value, answer, judge)
         case _, Named():
-            return same(gold, answer.value)
+            return apart(gold, answer.value, judge)
         case Scalar(), Scalar():
-            return _same_scalar(gold, answer)
+            return _scalars(gold, answer, judge)
         case Words(), Words():
-            return gold.text == answer.text
+            return None if gold.text == answer.text else "the words differ"
+        case Words(product=Scalar() as product), Scalar():
+            return _scalars(product, answer, judge)
+        case Scalar(), Words(product=Scalar() as product):
+            return _scalars(gold, product, judge)
         case Relation(), Relation():
-            return gold.sign == answer.sign and _proportional(gold.gap, answer.gap, gold.sign in ("<", "<="))
+            return _relations(gold, answer, judge)
         case Matrix(), Matrix():
-            return len(gold.rows) == len(answer.rows) and all(map(_same_row, gold.rows, answer.rows))
+            if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
+                return "the shapes differ"
+            return _in_order([x for row in gold.rows for x in row], [x for row in answer.rows for x in row], judge)
         case Matrix(), Items(opening="(" | ""):
-            return _same_row(_entries(gold), answer.values)
+            return _in_order(_entries(gold), answer.values, judge)
         case Items(opening="(" | ""), Matrix():
-            return _same_row(gold.values, _entries(answer))
+            return _in_order(gold.values, _entries(answer), judge)
         case Union(), Union() | Items(opening=""):
-            return _same_set(gold.parts, _members(answer))
+            return _as_sets(gold.parts, answer.parts if isinstance(answer, Union) else answer.values, judge)
         case Items(opening=""), Union():
-            return _same_set(gold.values, answer.parts)
+            return _as_sets(gold.values, answer.parts, judge)
         case Items(), Items():
-            return _same_items(gold, answer)
+            return _items(gold, answer, judge)
         case Items(opening="" | "{"), _:
-            return _same_set(gold.values, (answer,))
+            return _as_sets(gold.values, (answer,), judge)
         case _, Items(opening="" | "{"):
-            return _same_set((gold,), answer.values)
-    return False
+            return _as_sets((gold,), answer.values, judge)
+    return f"{kind(gold)} against {kind(answer)}"
 
 
-def _same_items(gold: Items, answer: Items) -> bool:
+def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
     openings = {gold.opening, answer.opening}
+    if openings == {":"}:
+        return _ratios(gold.values, answer.values)
+    if openings == {""} and _labelled(gold) != _labelled(answer):  # names on one side only: the order tells which
+        return _in_order(gold.values, answer.values, judge)
     if openings <= {"", "{"}:
-        return _same_set(gold.values, answer.values)
-    if openings == {"", "("} or (gold.opening, gold.closing) == (answer.opening, answer.closing):
-        return _same_row(gold.values, answer.values)
-    return False
+        return _as_sets(gold.values, answer.values, judge)
+    same_brackets = (gold.opening, gold.closing) == (answer.opening, answer.closing)
+    bare = "" in openings and (openings == {"", "("} or len(gold.values) != 2)
+    if bare or same_brackets or (openings <= {"(", "["} and len(gold.values) > 2):
+        return _in_order(gold.values, answer.values, judge)
+    if openings <= {"(", "["}:
+        return "the brackets differ"
+    return f"{kind(gold)} against {kind(answer)}"
 
 
-def _same_set(gold: Sequence[Value], answer: Sequence[Value]) -> bool:
-    return all(any(same(g, a) for a in answer) for g in gold) and all(any(same(g, a) for g in gold) for a in answer)
+def _is_letter(value: Value, letter: str) -> bool:
+    return isinstance(value, Scalar) and value.expr == Symbol(letter)
 
 
-def _same_row(gold: Sequence[Value], answer: Sequence[Value]) -> bool:
-    return len(gold) == len(answer) and all(map(same, gold, answer))
+def _labelled(items: Items) -> bool:
+    return len({value.name for value in items.values if isinstance(value, Named)}) > 1
 
 
-def _members(value: Union | Items) -> tuple[Value, ...]:
-    return value.parts if isinstance(value, Union) else value.values
+def _as_sets(gold: Sequence[Value], answer: Sequence[Value], judge: Judge) -> str | None:
+    if any(all(apart(g, a, judge) for a in answer) for g in gold):
+        return "a part of the gold is missing from the answer"
+    if any(all(apart(g, a, judge) for g in gold) for a in answer):
+        return "the answer has a part that the gold has not"
+    return None
+
+
+def _in_order(gold: Sequence[Value], answer: Sequence[Value], judge: Judge) -> str | None:
+    if len(gold) != len(answer):
+        return f"{len(gold)} parts against {len(answer)}"
+    for place, (g, a) in enumerate(zip(gold, answer, strict=True), start=1):
+        if reason := apart(g, a, judge):
+            return f"part {place}: {reason}"
+    return None
+
+
+def _ratios(gold: Sequence[Value], answer: Sequence[Value]) -> str | None:
+    left, right = ([x.expr for x in values if isinstance(x, Scalar)] for values in (gold, answer))
+    if len(left) != len(right):
+        return f"{len(left)} parts against {len(right)}"
+    fits = all(_agree(a * right[0], b * left[0], _EXACT) for a, b in zip(left, right, strict=True))
+    return None if fits else "the ratios differ"
 
 
 def _entries(matrix: Matrix) -> tuple[Value, ...]:
@@ -146,45 +221,75 @@ def _entries(matrix: Matrix) -> tuple[Value, ...]:
     return tuple(row[0] for row in matrix.rows) if all(len(row) == 1 for row in matrix.rows) else ()
 
 
-def _same_scalar(gold: Scalar, answer: Scalar) -> bool:
+def _scalars(gold: Scalar, answer: Scalar, judge: Judge) -> str | None:
     left, right = gold.expr, answer.expr
     if left == right:
-        return True
+        return None
     if left.is_infinite or right.is_infinite:
-        return False
-    tolerance = _MEASURED if gold.measured or answer.measured else _EXACT
+        return "the numbers differ"
+    least, most = sorted((gold.spread, answer.spread))
+    as_long = least > 0 and most < 3 * least
+    tolerance = _EXACT if as_long or most == 0 else most
     if left.is_Rational and right.is_Rational:
-        return bool(tolerance is _MEASURED and _close(left, right, tolerance))
-    return all(_close(x, y, tolerance) for x, y in zip(_signature(left), _signature(right), strict=True))
+        return None if tolerance is not _EXACT and _close(left, right, tolerance) else "the numbers differ"
+    if not _agree(left, right, tolerance):
+        return "their values differ"
+    return None if tolerance is not _EXACT or judge(gold, answer) else "the judge does not see that they are the same"
 
 
-def _proportional(left: Expr, right: Expr, positive: bool) -> bool:
-    """Whether one gap is a constant multiple of the other, so that both relations say the same."""
-    (a, b), (c, d) = _signature(left), _signature(right)
-    if any(_close(value, sympy.S.Zero, _EXACT) for value in (a, b, c, d)):
+def _relations(gold: Relation, answer: Relation, judge: Judge | None) -> str | None:
+    if gold.sign != answer.sign:
+        return "the relations differ"
+    (a, b), (c, d) = ([_at(gap, point, False) for point in ("1st", "2nd")] for gap in (gold.gap, answer.gap))
+    if any(abs(value) < _EXACT for value in (a, b, c, d)):
+        return "a relation says nothing"
+    if not _close(a / c, b / d, _EXACT) or (gold.sign in ("<", "<=") and not sympy.re(a / c) > 0):
+        return "the relations differ"
+    return None if judge is None or judge(gold, answer) else "the judge does not see that they are the same"
+
+
+def _agree(left: Expr, right: Expr, tolerance: Rational) -> bool:
+    """Whether two expressions have the same values: everywhere for positive symbols, and where both are real also for
+    negative ones.
+
+    Raises:
+        Unreadable: one of them has no finite value for positive symbols.
+    """
+    if not all(_close(_at(left, point, False), _at(right, point, False), tolerance) for point in ("1st", "2nd")):
         return False
-    return _close(a / c, b / d, _EXACT) and (not positive or bool(sympy.re(a / c) > 0))
+    if not (left.free_symbols or right.free_symbols):
+        return True
+    for point in ("3rd", "4th"):
+        try:
+            x, y = (_at(expr, point, True) for expr in (left, right))
+        except Unreadable:
+            continue
+        if x.is_real and y.is_real and not _close(x, y, tolerance):
+            return False
+    return True
 
 
 def _close(left: Expr, right: Expr, tolerance: Rational) -> bool:
     size = max(abs(left), abs(right))
-    return bool(abs(left - right) <= tolerance * (max(size, 1) if tolerance is _EXACT else size))
+    return bool(size < Rational(1, 10**100) or abs(left - right) < tolerance * size)
 
 
-@lru_cache(maxsize=4096)
-def _signature(expr: Expr) -> tuple[Expr, Expr]:
-    """Values of an expression at two fixed points, 30 digits each."""
-    first, second = (
-        expr.evalf(30, subs={symbol: _place(symbol.name, point) for symbol in expr.free_symbols}, maxn=400)
-        for point in ("first", "second")
-    )
-    for value in (first, second):
-        if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo):
-            raise Unreadable
-    return first, second
+@lru_cache(maxsize=8192)
+def _at(expr: Expr, point: str, signed: bool) -> Expr:
+    """The value of an expression at a point, to 30 digits; what has no digit that is certain is zero."""
+    places = {symbol: _place(symbol.name, point, signed) for symbol in expr.free_symbols}
+    value = expr.evalf(30, subs=places, maxn=400)
+    if not value.is_number or value.has(sympy.nan, sympy.zoo, sympy.oo):
+        raise Unreadable
+    parts = value.as_real_imag()
+    if all(getattr(part, "_prec", 100) > 1 for part in parts):
+        return value
+    certain = [part if getattr(part, "_prec", 100) > 1 else sympy.S.Zero for part in parts]
+    return certain[0] + sympy.I * certain[1]
 
 
-def _place(name: str, point: str) -> Rational:
-    """Where a symbol stands at a point: a fixed number between 1/2 and 3/2."""
+def _place(name: str, point: str, signed: bool) -> Rational:
+    """Where a symbol stands at a point: a fixed number between 1/2 and 3/2, or, signed, one or its negative."""
     number = int.from_bytes(blake2b(f"{name}@{point}".encode(), digest_size=4).digest(), "big")
-    return Rational(number % 9973 + 4987, 9973)
+    negative = signed and (point == "3rd" or number % 2 == 0)
+    return Rational(number % 9973 + 4987, -9973 if negative else 9973)
