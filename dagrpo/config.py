@@ -259,7 +259,12 @@ class Scorer(Strict):
     kind: str = Field("reference_overlap", description="Name of a scorer.")
     options: dict[str, Any] = Field(default_factory=dict, description="The scorer's own parameters.")
     length_aware: bool = Field(False, description="Lower the score of what was cut or is far too short.")
-    max_missing: float = Field(0.1, ge=0, le=1, description="A larger share of missing scores in a step ends the run.")
+    max_missing: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="A larger share of missing scores, of all in a run so far, ends it; so does a whole step of them.",
+    )
 
 
 class Verifier(Strict):

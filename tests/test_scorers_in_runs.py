@@ -23,18 +23,23 @@ def job(scorer: Scorer, **changes: object) -> TrainSpec:
 
 
 def judged(url: str, cache: Path, **options: object) -> TrainSpec:
-    options |= {"base_url": url, "model": "m", "cache": str(cache), "retries": 0, "concurrency": 2}
+    options |= {"base_url": url, "model": "m", "cache": str(cache), "retries": 0, "concurrency": 2, "outage_hours": 0.0}
     return job(Scorer(kind="llm_judge", options=options), steps=6, checkpoint_every=100)
 
 
 def grade(visit: Visit) -> None:
     """Grades that differ from question to question, and are the same for the same."""
-    mark = int(visit.question.split("<problem ")[1].split(">")[0], 16)
+    mark = int(sha256(unmarked(visit).encode()).hexdigest(), 16)
     visit.say(
         json.dumps(
             {name: 1 + (mark >> shift) % 10 for shift, name in enumerate(("answer", "validity", "completeness"))}
         )
     )
+
+
+def unmarked(visit: Visit) -> str:
+    """What a judge is asked, without the secret of the run."""
+    return visit.question.replace(visit.question.split("<problem ")[1].split(">")[0], "")
 
 
 def _bits(out: Path) -> dict[str, str]:
@@ -43,7 +48,7 @@ def _bits(out: Path) -> dict[str, str]:
 
 
 def _distinct(server: JudgeServer) -> int:
-    return len({visit.question for visit in server.visits})
+    return len({unmarked(visit) for visit in server.visits})
 
 
 @pytest.mark.parametrize("kind", ["step_checker", "embed_sim", "answer_likelihood"])
@@ -83,12 +88,12 @@ def test_a_run_whose_judge_fails_stops_sealed_and_goes_on_to_the_same_bits(
         visit.send(503) if visit.number >= fails_from[0] else grade(visit)
 
     with judge_server(play) as server:
-        train(judged(server.url, tmp_path / "a.sqlite"), 0, *made, tmp_path / "whole", tmp_path / "whole-state")
+        train(judged(server.url, tmp_path / "a"), 0, *made, tmp_path / "whole", tmp_path / "whole-state")
         needed = server.asked
         assert needed == _distinct(server) >= 4
         fails_from[0] = server.asked + needed // 2
-        with pytest.raises(UserError, match=r"scores are missing .*HTTP 503.*run this again"):
-            train(judged(server.url, tmp_path / "b.sqlite"), 0, *made, tmp_path / "parts", tmp_path / "state")
+        with pytest.raises(UserError, match=r"has answered nothing .*HTTP 503.*run this again"):
+            train(judged(server.url, tmp_path / "b"), 0, *made, tmp_path / "parts", tmp_path / "state")
         folder = checkpoints.latest(tmp_path / "state")
         assert folder is not None and not (tmp_path / "parts").exists()
         assert 0 < int(folder.name.split("-")[-1]) < 6  # although the next seal was far away
@@ -96,7 +101,7 @@ def test_a_run_whose_judge_fails_stops_sealed_and_goes_on_to_the_same_bits(
         good, fails_from[0] = fails_from[0] - needed, 10**9
         server.visits.clear()
         # Another way to the same judge is no other run.
-        other = judged(server.url, tmp_path / "b.sqlite", timeout=30.0, max_calls=500)
+        other = judged(server.url, tmp_path / "b", timeout=30.0, max_calls=500)
         train(other, 0, *made, tmp_path / "parts", tmp_path / "state")
         assert server.asked == needed - good
     assert _bits(tmp_path / "parts") == _bits(tmp_path / "whole")

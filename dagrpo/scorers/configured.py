@@ -10,7 +10,6 @@ from dagrpo.errors import UserError
 from dagrpo.scorers.length_aware import LengthAware
 from dagrpo.scorers.registry import Tools, find_kind
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
-from dagrpo.world import ALONE, World
 
 
 def check_scorer(spec: ScorerSpec, where: str = "scorer") -> None:
@@ -29,37 +28,45 @@ def make_scorer(spec: ScorerSpec, tools: Tools | None = None) -> "ConfiguredScor
     """Build the scorer that a configuration describes. Raises :class:`UserError` like :func:`check_scorer`."""
     kind, tools = find_kind(spec.kind, "scorer"), tools or Tools()
     inner = kind.build(kind.parse(spec.options, "scorer.options"), tools)
-    return ConfiguredScorer(
-        LengthAware(inner) if spec.length_aware else inner, spec.kind, spec.max_missing, tools.world
-    )
+    return ConfiguredScorer(LengthAware(inner) if spec.length_aware else inner, spec, tools)
 
 
 class ConfiguredScorer:
-    """A scorer whose missing scores are NaN, and counted."""
+    """A scorer whose missing scores are NaN, and counted over the whole run."""
 
-    def __init__(self, inner: Scorer, kind: str, max_missing: float, world: World = ALONE) -> None:
-        self.inner, self.kind, self.max_missing, self.world = inner, kind, max_missing, world
+    def __init__(self, inner: Scorer, spec: ScorerSpec, tools: Tools) -> None:
+        self.inner, self.kind, self.max_missing = inner, spec.kind, spec.max_missing
+        self.world, self.tally = tools.world, tools.tally
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[float]:
         """Score the rows of one step in [0, 1], in order; NaN where a score is missing.
 
         Raises:
-            UserError: a larger share than ``max_missing`` is missing.
+            UserError: of all scores of the run so far a larger share than ``max_missing`` is missing, or all of a step.
         """
         scores = self.world.spread(self.inner.score, requests)
         missing = [score for score in scores if isinstance(score, Missing)]
         if missing:
-            tally = Counter(score.why for score in missing).most_common()
-            counts = "; ".join(f"{count} x {why}" for why, count in tally)
-            said = f"scorer {self.kind}: {len(missing)} of {len(scores)} scores are missing ({counts})"
-            if len(missing) > self.max_missing * len(scores):
-                raise UserError(
-                    f"{said}, and scorer.max_missing allows {self.max_missing:.0%}. {missing[-1].remedy}, then run "
-                    "this again: what was done and answered so far is kept"
-                )
-            if self.world.leads:
-                print(said, file=sys.stderr, flush=True)
+            self._report(missing, len(scores))
+        if self.world.leads:
+            self.tally.add("scored", len(scores))
+            self.tally.add("missing", len(missing))
         return [math.nan if isinstance(score, Missing) else score for score in scores]
+
+    def _report(self, missing: Sequence[Missing], asked: int) -> None:
+        before = self.world.once(lambda: (self.tally.total("missing"), self.tally.total("scored")))
+        lost, of = before[0] + len(missing), before[1] + asked
+        tally = Counter(score.why for score in missing).most_common()
+        counts = "; ".join(f"{count} x {why}" for why, count in tally)
+        said = f"scorer {self.kind}: {len(missing)} of {asked} scores are missing ({counts})"
+        if lost > self.max_missing * of or (len(missing) == asked and self.max_missing < 1):
+            raise UserError(
+                f"{said}, {lost} of {of} in the whole run, and scorer.max_missing allows {self.max_missing:.0%} and "
+                f"never a whole step. {missing[-1].remedy}, then run this again: what was done and answered so far is "
+                "kept"
+            )
+        if self.world.leads:
+            print(said, file=sys.stderr, flush=True)
 
     def card(self) -> dict[str, str]:
         """What a run card says of the scorer beside its configuration."""

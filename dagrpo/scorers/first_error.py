@@ -10,6 +10,10 @@ from dagrpo.scorers.judge import TRANSPORT, Judge, JudgeOptions
 from dagrpo.scorers.registry import Tools, scorer
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
 
+MOST_STEPS = 9999
+"""Largest number that a server may let the judge say. The schema is the same for all candidates, since servers keep it
+with the prefix; the number of a candidate's own steps is checked here."""
+
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+")
 
 
@@ -18,14 +22,14 @@ class FirstError(Scorer):
     """Share of a response's steps that stand before the first wrong one."""
 
     def __init__(self, options: JudgeOptions, tools: Tools) -> None:
-        self.judge = Judge("first_error.v1", options, tools.should_stop)
+        self.judge = Judge("first_error.v1", {"first_wrong_step": (0, MOST_STEPS)}, options, tools)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[float | Missing]:
         """Score each request in [0, 1]; a response without a step is worth 0 and is not asked about.
 
         Raises:
             Interrupted: a stop was asked for.
-            UserError: the key or the cache cannot be used.
+            UserError: the judge or the cache cannot be used.
         """
         steps = [split_steps(request.response) for request in requests]
         questions = {

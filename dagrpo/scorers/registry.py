@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +11,7 @@ import dagrpo.scorers
 from dagrpo.config import Strict, nearest, parse
 from dagrpo.errors import UserError
 from dagrpo.scorers.request import Scorer
+from dagrpo.scorers.tally import Tally
 from dagrpo.signals import ShouldStop, never
 from dagrpo.world import ALONE, World
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:  # a configuration is checked without torch
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a run lends to its scorer: the policy as it is at each step, the flag that ends the run, and the processes
-    that share the work."""
+    """What a run lends to its scorer: the policy as it is at each step, the flag that ends the run, the processes that
+    share the work, and what is counted over all of them and all starts."""
 
     policy: "Policy | None" = None
     should_stop: ShouldStop = never
     world: World = ALONE
+    tally: Tally = field(default_factory=lambda: Tally(None))
 
 
 class NoOptions(Strict):

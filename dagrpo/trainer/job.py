@@ -27,7 +27,7 @@ from dagrpo.policy.logprobs import check_supported
 from dagrpo.policy.sharding import shard
 from dagrpo.problems.store import read_problems
 from dagrpo.rollout.make import engine_essence, make_engine, versions
-from dagrpo.scorers import Tools, essence, make_scorer
+from dagrpo.scorers import Tally, Tools, essence, make_scorer
 from dagrpo.signals import ShouldStop, never
 from dagrpo.trainer.collect import Collector
 from dagrpo.trainer.loop import Run
@@ -97,7 +97,7 @@ def train(
         make_verifier(spec.verifier, should_stop) as verifier,
         make_engine(spec.engine, policy, spec.train.rollout_rows, policy.device, should_stop) as engine,
     ):
-        scorer = make_scorer(spec.scorer, Tools(policy, should_stop, world))
+        scorer = make_scorer(spec.scorer, Tools(policy, should_stop, world, Tally(state_root / "scorer", world.rank)))
         collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed, world)
         if algorithm.needs_demonstrations:
             collector.prepare_demonstrations()

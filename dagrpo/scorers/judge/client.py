@@ -9,7 +9,6 @@ import queue
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,103 +29,82 @@ from tenacity import (
 )
 
 from dagrpo.errors import UserError
+from dagrpo.scorers.judge.batch import Batch, Failed, Outcome
 from dagrpo.scorers.judge.options import JudgeOptions
-from dagrpo.scorers.judge.prompt import BadReply, Grades, Question, read_reply, reply_schema
-from dagrpo.scorers.request import Missing
-from dagrpo.signals import ShouldStop, check
+from dagrpo.scorers.judge.prompt import BadReply, Grades, Question, read_reply
+from dagrpo.scorers.registry import Tools
+from dagrpo.signals import check
 
 _POLL_SECONDS = 0.05
 _MOST_BYTES = 1 << 20
 _BUSY = {408, 409, 425, 429}
-
-
-Answer = tuple[Question, Grades | Missing]
-
-
-class Failed(Exception):
-    """One request came to nothing. ``again`` says whether another try may help, ``wait`` what the server asked for."""
-
-    def __init__(self, why: str, remedy: str, again: bool = True, wait: float = 0.0) -> None:
-        super().__init__(why)
-        self.why, self.remedy, self.again, self.wait = why, remedy, again, wait
-
-
-class _Batch:
-    """Questions that threads share out among themselves, and what came of each."""
-
-    def __init__(self, questions: Sequence[Question], patience: int) -> None:
-        self.done: queue.SimpleQueue[tuple[Question, Grades | Missing | BaseException]] = queue.SimpleQueue()
-        self.enough = threading.Event()
-        self._todo, self._patience, self._in_a_row = deque(questions), patience, 0
-        self._lock = threading.Lock()
-
-    def take(self) -> Question | None:
-        with self._lock:
-            return self._todo.popleft() if self._todo and not self.enough.is_set() else None
-
-    def deliver(self, question: Question, outcome: Grades | Missing) -> None:
-        """Hand an outcome over. Failures without a success between them end the batch, but for what is under way."""
-        with self._lock:
-            self.done.put((question, outcome))
-            self._in_a_row = self._in_a_row + 1 if isinstance(outcome, Missing) else 0
-            if isinstance(outcome, Missing) and self._in_a_row >= self._patience:
-                self.enough.set()
-                unasked = Missing(f"not asked after {self._patience} failures in a row", outcome.remedy)
-                while self._todo:
-                    self.done.put((self._todo.popleft(), unasked))
+_OF_THIS_REQUEST = {400, 413, 422}
 
 
 class Client:
-    """Speaks to one endpoint; counts its calls."""
+    """Speaks to one endpoint; counts the calls that it answered."""
 
-    def __init__(self, options: JudgeOptions, should_stop: ShouldStop) -> None:
-        self.options, self.should_stop = options, should_stop
-        self.calls = 0
+    def __init__(self, options: JudgeOptions, schema: dict[str, Any], tools: Tools) -> None:
+        self.schema = schema
+        self.options, self.should_stop, self.tally = options, tools.should_stop, tools.tally
         self._lock = threading.Lock()
+        self._left = 0
 
     @contextmanager
-    def asking(self, questions: Sequence[Question]) -> Iterator[Iterator[Answer]]:
-        """Put questions to the judge; the iterator yields each with its outcome, in the order of arrival.
+    def asking(
+        self, questions: Sequence[Question], base_url: str, threads: int, calls: int
+    ) -> Iterator[Iterator[tuple[Question, Outcome]]]:
+        """Put questions to the judge; the iterator yields each with its outcome, in the order of arrival. Leaving the
+        ``with`` ends what is under way.
 
-        After as many failures in a row as there are requests at once, the rest is not asked. Leaving the ``with`` ends
-        what is under way.
+        Args:
+            threads: requests under way at once.
+            calls: how many may be answered.
 
         Raises:
             Interrupted: a stop was asked for.
-            UserError: the key is not in the environment.
+            UserError: the judge refuses the key, the model or the address, answers nothing for longer than it may, or
+                ``calls`` are used up.
         """
-        auth, batch = _Bearer(self._key()), _Batch(questions, self.options.concurrency)
-        for _ in range(min(self.options.concurrency, len(questions))):
+        options = self.options
+        auth, self._left = _Bearer(self._key()), calls
+        wait = (options.max_wait, options.backoff)
+        batch = Batch(questions, threads, options.host, 3600 * options.outage_hours, wait)
+        for _ in range(min(threads, len(questions))):
             # Daemons, for a thread that waits for a slow server cannot be ended and must not hold up the process.
-            threading.Thread(target=self._serve, args=(auth, batch), daemon=True).start()
+            threading.Thread(target=self._serve, args=(auth, batch, base_url), daemon=True).start()
         try:
             yield self._outcomes(batch, len(questions))
         finally:
-            batch.enough.set()
+            batch.end()
 
-    def _outcomes(self, batch: "_Batch", left: int) -> Iterator[Answer]:
+    def _outcomes(self, batch: Batch, left: int) -> Iterator[tuple[Question, Outcome]]:
         while left:
             check(self.should_stop)
             try:
-                question, outcome = batch.done.get(timeout=_POLL_SECONDS)
+                came = batch.done.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
-            if isinstance(outcome, BaseException):
-                raise outcome
+            if isinstance(came, BaseException):
+                raise came
             left -= 1
-            yield question, outcome
+            yield came
 
-    def _serve(self, auth: "_Bearer", batch: "_Batch") -> None:
+    def _serve(self, auth: "_Bearer", batch: Batch, base_url: str) -> None:
         with requests.Session() as session:
             session.auth = auth
             while (question := batch.take()) is not None:
                 try:
-                    batch.deliver(question, self._try(session, question, batch.enough))
-                except BaseException as error:  # a bug: the main thread raises it
-                    batch.done.put((question, error))
+                    grades = self._try(session, question, base_url, batch)
+                except Failed as error:
+                    batch.failed(question, error)
+                except BaseException as error:  # the judge cannot be used, or a bug: the main thread raises it
+                    batch.fail(error)
                     return
+                else:
+                    batch.answered(question, grades)
 
-    def _try(self, session: requests.Session, question: Question, enough: threading.Event) -> Grades | Missing:
+    def _try(self, session: requests.Session, question: Question, base_url: str, batch: Batch) -> Grades:
         options = self.options
         backoff = wait_random_exponential(multiplier=options.backoff, max=options.max_wait)
 
@@ -136,33 +114,40 @@ class Client:
             return min(options.max_wait, max(asked, backoff(state)))
 
         attempts = Retrying(
-            stop=stop_after_attempt(1 + options.retries) | stop_when_event_set(enough),
+            stop=stop_after_attempt(1 if batch.down else 1 + options.retries) | stop_when_event_set(batch.ended),
             wait=wait,
             retry=retry_if_exception(lambda error: isinstance(error, Failed) and error.again),
-            sleep=sleep_using_event(enough),
+            sleep=sleep_using_event(batch.ended),
             reraise=True,
         )
-        try:
-            return attempts(self._call, session, question)
-        except Failed as error:
-            return Missing(error.why, error.remedy)
+        grades: Grades = attempts(self._call, session, question, base_url)
+        return grades
 
-    def _call(self, session: requests.Session, question: Question) -> Grades:
-        with self._lock:
-            if self.calls >= self.options.max_calls:
-                raise Failed(
-                    f"the budget of {self.options.max_calls} calls is used up", "Raise scorer.options.max_calls", False
-                )
-            self.calls += 1
-        status, headers, body = self._post(session, self._body(question))
-        if status != 200:
-            raise self._refusal(status, headers)
+    def _call(self, session: requests.Session, question: Question, base_url: str) -> Grades:
+        self._count(1)  # before it is sent, so that a death in between counts it
+        try:
+            status, headers, body = self._post(session, self._body(question), base_url)
+            if status != 200:
+                raise self._refusal(status, headers, body)
+        except (Failed, UserError):
+            self._count(-1)  # what is not answered is not paid for
+            raise
         try:
             return read_reply(_content(body), question.bounds)
         except BadReply as error:
             raise Failed(
                 str(error), "Use a model that keeps to the format, set reply_format to json_schema, or raise max_tokens"
             ) from None
+
+    def _count(self, calls: int) -> None:
+        with self._lock:
+            if calls > self._left:
+                raise UserError(
+                    f"the judge's budget of {self.options.max_calls} calls is used up by this run; raise "
+                    "scorer.options.max_calls, then run this again: what was done and answered so far is kept"
+                )
+            self._left -= calls
+            self.tally.add("calls", calls)
 
     def _body(self, question: Question) -> dict[str, Any]:
         body = {
@@ -175,18 +160,20 @@ class Client:
             case "json_object":
                 body["response_format"] = {"type": "json_object"}
             case "json_schema":
-                schema = {"name": "reply", "strict": True, "schema": reply_schema(question.bounds)}
+                schema = {"name": "reply", "strict": True, "schema": self.schema}
                 body["response_format"] = {"type": "json_schema", "json_schema": schema}
         body |= self.options.extra_body
         return {name: value for name, value in body.items() if value is not None}
 
-    def _post(self, session: requests.Session, body: dict[str, Any]) -> tuple[int, Any, bytes]:
+    def _post(self, session: requests.Session, body: dict[str, Any], base_url: str) -> tuple[int, Any, bytes]:
         seconds = self.options.timeout
         end = time.monotonic() + seconds
-        slow = Failed(f"no answer within {seconds:g} s", f"See how {self.options.host} is doing, or raise timeout")
+        slow = Failed(
+            f"no answer within {seconds:g} s", f"See how {self.options.host} is doing, or raise timeout", silent=True
+        )
         try:
             with session.post(
-                f"{self.options.base_url}/chat/completions",
+                f"{base_url}/chat/completions",
                 json=body,
                 timeout=seconds,
                 allow_redirects=False,
@@ -199,28 +186,38 @@ class Client:
                     if time.monotonic() > end:
                         raise slow
                     if len(received) > _MOST_BYTES:
-                        raise Failed("an answer without end", f"See what {self.options.host} sends")
+                        raise Failed("an answer without end", f"See what {self.options.host} sends", silent=True)
                 return response.status_code, response.headers, received
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise slow from None
         except requests.ConnectionError:
-            raise Failed("no connection", f"Start the judge at {self.options.host}, or correct base_url") from None
+            raise Failed(
+                "no connection", f"Start the judge at {self.options.host}, or correct base_url", silent=True
+            ) from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise Failed(f"a broken answer ({type(error).__name__})", f"See what {self.options.host} sends") from None
+            raise Failed(
+                f"a broken answer ({type(error).__name__})", f"See what {self.options.host} sends", silent=True
+            ) from None
 
-    def _refusal(self, status: int, headers: Any) -> Failed:
-        why = f"HTTP {status}"
-        if status in _BUSY:
-            wait = _retry_after(headers.get("Retry-After"))
-            return Failed(why, "Lower concurrency, or raise retries and max_wait", wait=wait)
-        if status >= 500:
-            wait = _retry_after(headers.get("Retry-After"))
-            return Failed(why, f"See how {self.options.host} is doing", wait=wait)
+    def _refusal(self, status: int, headers: Any, body: bytes) -> Exception:
+        """What a status says: the judge has no time, or takes no such request, or none of ours."""
+        why, host = f"HTTP {status}", self.options.host
+        if status in _BUSY or status >= 500:
+            remedy = "Lower concurrency, or raise outage_hours" if status < 500 else f"See how {host} is doing"
+            if _code(body) == "insufficient_quota":
+                why, remedy = f"{why}, the account's quota is used up", f"Raise the quota at {host}"
+            return Failed(why, remedy, silent=True, wait=_retry_after(headers.get("Retry-After")))
+        if status in _OF_THIS_REQUEST:
+            return Failed(why, "Lower candidate_chars, or correct reply_format, max_tokens or extra_body", again=False)
+        kept = "then run this again: what was done and answered so far is kept"
         if status in (401, 403):
-            return Failed(
-                why, f"Put a valid key for {self.options.host} into the variable that api_key_env names", again=False
+            return UserError(
+                f"the judge at {host} refuses the key ({why}); put a valid one into the variable that "
+                f"scorer.options.api_key_env names, {kept}"
             )
-        return Failed(why, "Correct base_url, model, reply_format, max_tokens or extra_body", again=False)
+        return UserError(
+            f"the judge at {host} takes no such request ({why}); correct scorer.options.base_url or model, {kept}"
+        )
 
     def _key(self) -> str | None:
         name = self.options.api_key_env
@@ -258,6 +255,15 @@ def _content(body: bytes) -> str:
     if finish == "length":
         raise BadReply("a reply that was cut short")
     return content
+
+
+def _code(body: bytes) -> str | None:
+    """The code of an error, as OpenAI's servers send it."""
+    try:
+        code = json.loads(body)["error"]["code"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return code if isinstance(code, str) else None
 
 
 def _retry_after(value: str | None) -> float:

@@ -15,6 +15,8 @@ Grades = dict[str, int]
 Bounds = Mapping[str, tuple[int, int]]
 """The keys of a reply, and the smallest and largest whole number of each."""
 
+THOUGHT_END = "</think>"
+
 # Chat templates put such words between turns, and servers read them even inside a message.
 _CONTROL = re.compile(r"<(?=[|｜][^<>\s]{1,40}[|｜]>|/?s>|/?(?:bos|eos|pad)>|(?:start|end)_of_turn>)|\[(?=/?INST\])")
 _LOOKALIKE = {"<": "‹", "[": "⁅"}
@@ -50,22 +52,34 @@ class Question:
     bounds: Bounds
 
 
-def make_question(rubric: Rubric, judge: str, problem: Problem, candidate: str, bounds: Bounds) -> Question:
-    """Fill a rubric in.
+def make_question(
+    rubric: Rubric, judge: str, problem: Problem, reference: str, candidate: str, bounds: Bounds, mark: str
+) -> Question:
+    """Fill a rubric in. Of all that is asked only the candidate, near the end, is not the same for the whole group, so
+    that a server which keeps prefixes reads the rest once.
 
-    The candidate stands between tags that carry a mark which it cannot foresee, for the mark is a hash of it. So
-    nothing in it can end its section, and equal questions are equal to the byte.
+    The candidate stands between tags that carry a mark which it cannot foresee: a secret of the run. So nothing in it
+    can end its section. The mark is no part of the key: what is asked is the same under any.
 
     Args:
         judge: what decides the reply beside the text: the model, and what is sent along with the messages.
-        candidate: the response as it is shown, already within its budget.
+        reference, candidate: as they are shown, already within their budgets.
     """
-    reference = f"{problem.solution or '(no worked solution)'}\nFinal answer: {problem.answer}"
     shown = {"problem": problem.prompt, "reference": reference, "candidate": candidate}
     key = sha256(json.dumps([judge, rubric.sha256, *shown.values()]).encode()).hexdigest()
-    filled = {name: defused(text) for name, text in shown.items()} | {"mark": key[:16]}
-    system, question = rubric.system.substitute(mark=key[:16]), rubric.question.substitute(filled)
+    filled = {name: defused(text) for name, text in shown.items()} | {"mark": mark}
+    system, question = rubric.system.substitute(mark=mark), rubric.question.substitute(filled)
     return Question(key, ({"role": "system", "content": system}, {"role": "user", "content": question}), bounds)
+
+
+def shown_reference(problem: Problem, budget: int) -> str:
+    """A problem's worked solution as a judge sees it, and its answer. One that is longer than ``budget`` characters
+    loses its thought, if it has a closed one, and what is then still too long its middle."""
+    solution = problem.solution or "(no worked solution)"
+    if len(solution) > budget:
+        worked = solution.rpartition(THOUGHT_END)[2].strip()
+        solution = without_middle(worked or solution, budget)
+    return f"{solution}\nFinal answer: {problem.answer}"
 
 
 def defused(text: str) -> str:
