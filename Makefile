@@ -63,6 +63,11 @@ reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPE
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
 		$(if $(MIRROR),mirror="$(MIRROR)") $(if $(METHODS),methods="$(METHODS)")
 
+rehearse: $(STAMP) ## Run all of an experiment in minutes on the CPU, shrunk; results/rehearsal-EXPERIMENT/report.html.
+	@dagrpo rehearse --configfile "config/$(EXPERIMENT).yaml" --out "results/rehearsal-$(EXPERIMENT)" $(if $(MIRROR),--mirror "$(MIRROR)") -- \
+		snakemake --cores $(CORES) $(ARGS) --configfile "results/rehearsal-$(EXPERIMENT)/experiment.yaml" \
+		$(if $(METHODS),--config methods="$(METHODS)")
+
 tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
 	@dagrpo published --results "results/$(EXPERIMENT)" $(ARGS)
 

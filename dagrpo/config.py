@@ -375,6 +375,11 @@ class Experiment(Strict):
     evaluation: Evaluation
     benchmarks: Benchmarks | None = None
     probe: Probe | None = None
+    rehearsal: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda replaced: not replaced,
+        description="What was replaced, where this is a dress rehearsal: `dagrpo rehearse` writes it.",
+    )
 
     @field_validator("seeds", "base_seeds")
     @classmethod
@@ -563,7 +568,7 @@ def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
         method=experiment.arms[arm].method,
         options=experiment.arms[arm].options,
         train=experiment.train_of(arm),
-        prompt=_prompt(experiment),
+        prompt=prompt_spec(experiment),
         verifier=experiment.verifier,
         scorer=experiment.arms[arm].scorer or experiment.scorer,
         device=experiment.device,
@@ -581,7 +586,7 @@ def evaluation_spec(experiment: Experiment) -> EvaluationSpec:
         max_new_tokens=settings.max_new_tokens,
         rollout_rows=settings.rollout_rows,
         threads=settings.threads,
-        prompt=_prompt(experiment),
+        prompt=prompt_spec(experiment),
         verifier=experiment.verifier,
         device=experiment.device,
         engine=experiment.engine,
@@ -660,7 +665,8 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
 
 
-def _prompt(experiment: Experiment) -> PromptSpec:
+def prompt_spec(experiment: Experiment) -> PromptSpec:
+    """Cut out how a question becomes a prompt."""
     return PromptSpec(
         system_prompt=experiment.system_prompt, instruction=experiment.instruction, opening=experiment.opening
     )

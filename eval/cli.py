@@ -26,6 +26,7 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
     from eval.overlap import write_contamination
     from eval.probe import write_probe
     from eval.records import open_runs
+    from eval.render import mark_rehearsal
     from eval.tables import write_tables
 
     corpora, folder = open_runs(results, spec), out or results / "tables"
@@ -36,11 +37,14 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
     write_conflict(corpora, folder)
     write_probe(corpora, folder)
     write_claims(corpora, folder)
-    write_contamination(results, folder, next(iter(corpora.values())).experiment.name)
+    experiment = next(iter(corpora.values())).experiment
+    write_contamination(results, folder, experiment.name)
     if published is not None:
         from eval.published.table import compare, write_paper
 
         write_paper(*compare(published, folder), folder)
+    if experiment.rehearsal:
+        mark_rehearsal(folder)
 
 
 @app.command()
@@ -115,3 +119,16 @@ def trial(
 
     with stop_flag() as should_stop:
         run(config.load(config.EvaluationSpec, spec), model, train, problems, out, should_stop)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def rehearse(
+    configfile: Annotated[Path, typer.Option("--configfile", help="A whole experiment (YAML).")],
+    command: Annotated[list[str], typer.Argument(help="The command that runs OUT/experiment.yaml, after --.")],
+    out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")],
+    mirror: Annotated[Path | None, typer.Option(envvar="DAGRPO_MIRROR", help="Rows to take; else our own.")] = None,
+) -> None:
+    """Shrink an experiment to a small machine, print what is replaced, and run a command on it with a played judge."""
+    from eval.rehearsal.run import rehearse as run
+
+    raise typer.Exit(run(configfile, out, mirror, command))

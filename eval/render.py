@@ -2,8 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from tabulate import tabulate
+
+REHEARSAL = "A rehearsal, no result."
+"""What stands on everything that a rehearsal shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,14 @@ def latex(shown: Display, label: str) -> str:
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def mark_rehearsal(folder: Path) -> None:
+    """Say in every Markdown and LaTeX table of a folder that it is a rehearsal's, in front of its title."""
+    for path in sorted(folder.rglob("*.md")):
+        path.write_text(path.read_text("utf-8").replace("**", f"**{REHEARSAL} ", 1), "utf-8")
+    for path in sorted(folder.rglob("*.tex")):
+        path.write_text(path.read_text("utf-8").replace(r"\caption{", rf"\caption{{{REHEARSAL} ", 1), "utf-8")
 
 
 def _stacked(above: str, below: str) -> str:

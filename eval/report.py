@@ -19,7 +19,7 @@ from eval.methods.page import method_pages
 from eval.nine.tables import read_nine
 from eval.overlap import read_contamination
 from eval.records import BASE, Runs, labels, load_cards, read_json
-from eval.render import Display, signed
+from eval.render import REHEARSAL, Display, signed
 from eval.tables import read_table, read_tables
 
 Cards = Mapping[tuple[str, int], Mapping[str, Any]]
@@ -79,9 +79,11 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["rehearsal"] = REHEARSAL if experiment.rehearsal else ""
     every_card = [card for of_base in cards.values() for card in of_base.values()]
     page = environment.get_template("report.html.j2").render(
         title=experiment.title,
+        replaced=experiment.rehearsal,
         subject=names[runs.subject] if runs.subject else None,
         reference=names[experiment.evaluation.reference],
         corpora=[read_corpus(one, f"{base}-" if several else "") for base, one in corpora.items()],
