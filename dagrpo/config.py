@@ -638,7 +638,7 @@ def probe_spec(experiment: Experiment) -> ProbeSpec:
     assert experiment.probe is not None
     return ProbeSpec(
         probe=Probing(**experiment.probe.model_dump(exclude={"rating"})),
-        prompt=_prompt(experiment),
+        prompt=prompt_spec(experiment),
         verifier=experiment.verifier,
         device=experiment.device,
         engine=experiment.engine,

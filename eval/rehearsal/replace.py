@@ -32,11 +32,14 @@ EVALUATION = {
     "bootstrap": 100,
 }
 
+PROBE = {"problems": 4, "max_new_tokens": TOKENS, "projection": 256}
+
 MACHINE = {
     "processes": 2,
     "train.threads": 1,
     "evaluation.threads": 1,
     "benchmarks.threads": 1,
+    "probe.threads": 1,
     "verifier.workers": 1,
 }
 
@@ -99,6 +102,8 @@ def judges(experiment: Experiment) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
     """Keys and options of each scorer that asks a judge."""
     scorers: dict[Keys, Scorer] = {("scorer",): experiment.scorer}
     scorers |= {("arms", name, "scorer"): arm.scorer for name, arm in experiment.arms.items() if arm.scorer is not None}
+    if experiment.probe is not None:
+        scorers |= {("probe", "rating", "scorers", name): one for name, one in experiment.probe.rating.scorers.items()}
     yield from ((keys, scorer.options) for keys, scorer in scorers.items() if "base_url" in scorer.options)
 
 
@@ -138,6 +143,7 @@ def _engine(experiment: Experiment) -> Iterator[tuple[Keys, Any]]:
 def _budgets(experiment: Experiment) -> Iterator[tuple[Keys, Any]]:
     yield from _capped(experiment, (), MACHINE)
     yield from _capped(experiment, ("evaluation",), EVALUATION)
+    yield from _capped(experiment, ("probe",), PROBE)
     few = EVALUATION["samples"]
     by_family = {family: min(k, few) for family, k in experiment.evaluation.samples_by_family.items()}
     yield ("evaluation", "samples_by_family"), by_family
