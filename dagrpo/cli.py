@@ -259,7 +259,9 @@ def _run() -> int:
     try:
         run_hosted(sys.argv[1:])
         for entry in entry_points(group="dagrpo.commands"):
-            app.registered_commands.extend(entry.load().registered_commands)
+            added = entry.load()
+            app.registered_commands.extend(added.registered_commands)
+            app.registered_groups.extend(added.registered_groups)
         app()
     except SystemExit as ended:  # typer's way to end
         if not isinstance(ended.code, int | None):

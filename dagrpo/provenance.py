@@ -6,11 +6,26 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+APART = (
+    "cli.py",
+    "doctor",
+    "gpu_slot.py",
+    "hub.py",
+    "jobs",
+    "judge_check.py",
+    "launch.py",
+    "measure_conflict.py",
+    "plan",
+    "progress.py",
+    "scaffold",
+)
+"""Parts of the core package that no training run goes through, or that cannot change what it computes."""
 PACKAGES = ("torch", "transformers", "safetensors", "tokenizers", "math-verify", "sympy", "numpy")
 
 
@@ -39,10 +54,29 @@ def card(device: torch.device, versions: Mapping[str, str] | None = None) -> dic
 @cache
 def code_hash() -> str:
     """Sha256 over the sources of the core package, so that results of different code can be told apart."""
+    return _hash_of(())
+
+
+@cache
+def training_hash() -> str:
+    """Sha256 over those sources that training goes through: runs with the same one were trained by the same code."""
+    return _hash_of(APART)
+
+
+def source_hash(module: str) -> str:
+    """Sha256 of the source file of a module, such as a method's."""
+    spec = find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+def _hash_of(apart: tuple[str, ...]) -> str:
     root = Path(__file__).parent
     digest = sha256()
     for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+        place = path.relative_to(root)
+        if place.parts[0] not in apart:
+            digest.update(str(place).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

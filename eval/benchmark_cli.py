@@ -188,8 +188,8 @@ def rescore(
     from dagrpo.config import Verifier, parse
     from dagrpo.problems.store import read_problems
     from dagrpo.signals import stop_flag
+    from eval.files import read_lines
     from eval.nine.benchmarks import load
-    from eval.records import read_lines
     from eval.rescore import rescore as run
 
     if problems is not None:

@@ -1,11 +1,17 @@
 """Verbs of the command line that evaluate and report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eval.ledger.cli import app as ledger_app
+
+if TYPE_CHECKING:
+    from eval.records import Runs
+
 app = typer.Typer()
+app.add_typer(ledger_app, name="ledger")
 
 Results = Annotated[Path, typer.Option(help="Folder of the experiment.")]
 Spec = Annotated[
@@ -15,21 +21,23 @@ Published = Annotated[
     Path | None, typer.Option(help="The published rows, to put ours beneath; no such table if left out.")
 ]
 Out = Annotated[Path | None, typer.Option(help="Where the result goes; inside the folder if left out.")]
+Ledger = Annotated[Path | None, typer.Option(help="Take the runs from this ledger, not from their files.")]
 
 
 @app.command()
-def tables(results: Results, spec: Spec = None, published: Published = None, out: Out = None) -> None:
+def tables(
+    results: Results, spec: Spec = None, published: Published = None, out: Out = None, ledger: Ledger = None
+) -> None:
     """Compute all tables, of every base corpus, and judge the claims, from stored samples, metrics and gradients."""
     from eval.claims.read import write_claims
     from eval.gradients import write_conflict
     from eval.nine.tables import write_nine
     from eval.overlap import write_contamination
     from eval.probe import write_probe
-    from eval.records import open_runs
     from eval.render import mark_rehearsal
     from eval.tables import write_tables
 
-    corpora, folder = open_runs(results, spec), out or results / "tables"
+    corpora, folder = _open(results, spec, ledger), out or results / "tables"
     write_tables(corpora, folder)
     for base, runs in corpora.items():
         if runs.nine is not None:
@@ -38,7 +46,8 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
     write_probe(corpora, folder)
     write_claims(corpora, folder)
     experiment = next(iter(corpora.values())).experiment
-    write_contamination(results, folder, experiment.name)
+    summary = ledger / "contamination.csv" if ledger else results / "contamination" / "summary.csv"
+    write_contamination(summary, folder, experiment.name)
     if published is not None:
         from eval.published.table import compare, write_paper
 
@@ -48,16 +57,15 @@ def tables(results: Results, spec: Spec = None, published: Published = None, out
 
 
 @app.command()
-def figures(results: Results, spec: Spec = None, out: Out = None) -> None:
+def figures(results: Results, spec: Spec = None, out: Out = None, ledger: Ledger = None) -> None:
     """Draw all figures, of every base corpus, from the tables and the metrics."""
     from eval.claims.figure import draw_claims
     from eval.claims.read import read_claims
     from eval.figures import draw_figures
     from eval.gradients import draw_conflict
     from eval.probe import draw_probe
-    from eval.records import open_runs
 
-    corpora, folder = open_runs(results, spec), out or results / "figures"
+    corpora, folder = _open(results, spec, ledger), out or results / "figures"
     draw_figures(corpora, folder)
     draw_conflict(corpora, folder)
     draw_probe(corpora, folder)
@@ -65,16 +73,17 @@ def figures(results: Results, spec: Spec = None, out: Out = None) -> None:
 
 
 @app.command()
-def report(results: Results, spec: Spec = None, published: Published = None, out: Out = None) -> None:
+def report(
+    results: Results, spec: Spec = None, published: Published = None, out: Out = None, ledger: Ledger = None
+) -> None:
     """Write one self-contained page from tables, figures and run cards."""
     from eval.claims.read import read_claims
     from eval.claims.show import page_claims
     from eval.gradients import section
     from eval.probe import section as probe_section
-    from eval.records import open_runs
     from eval.report import write_report
 
-    corpora = open_runs(results, spec)
+    corpora = _open(results, spec, ledger)
     claims = page_claims(read_claims(results / "tables"))
     applying = any(claim["corpora"] for claim in claims)
     paper = None
@@ -132,3 +141,10 @@ def rehearse(
     from eval.rehearsal.run import rehearse as run
 
     raise typer.Exit(run(configfile, out, mirror, command))
+
+
+def _open(results: Path, spec: Path | None, ledger: Path | None) -> "dict[str, Runs]":
+    from eval.ledger.book import open_ledger
+    from eval.records import open_runs
+
+    return open_runs(results, spec) if ledger is None else open_ledger(ledger, results)

@@ -5,11 +5,9 @@ groups with replacement. They hold for the runs that were measured: that other s
 them, that other seeds would train to another place is not.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dagrpo.errors import UserError
 from dagrpo.seeds import generator
 from eval.figures import BLUE, DASHES, GREY, INK, OTHERS, RED, _grid
 from eval.statistics import CONFIDENCE
@@ -44,28 +41,15 @@ class Measured:
     pairs: pd.DataFrame
 
 
-def read_conflict(paths: Iterable[Path]) -> Measured:
-    """Read files ``<base>/<arm>/seed<k>.jsonl``; a file without lines is of a run without snapshots.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
+def measured_groups(runs: Iterable[tuple[tuple[str, str, int], Sequence[Mapping[str, Any]]]]) -> Measured:
+    """Put together the measured groups of runs, each named by base, arm and seed; a run without snapshots has none."""
     groups: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
-    for path in paths:
-        try:
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); measure its run again") from None
+    for names, lines in runs:
         for line in lines:
-            run = {
-                "base": path.parts[-3],
-                "arm": path.parts[-2],
-                "seed": int(path.stem.removeprefix("seed")),
-                "step": line["step"],
-            }
-            pairs += [{**run, "group": len(groups), **pair} for pair in line.pop("pairs")]
-            groups.append({**run, **line})
+            run = dict(zip(_RUN, (*names, line["step"]), strict=True))
+            pairs += [{**run, "group": len(groups), **pair} for pair in line["pairs"]]
+            groups.append({**run, **{key: value for key, value in line.items() if key != "pairs"}})
     empty = {"groups": [*_RUN, *CONFLICTS], "pairs": [*_RUN, "group", "cosine", "score_gap", "overlap"]}
     return Measured(
         pd.DataFrame(groups, columns=None if groups else empty["groups"]),
@@ -73,11 +57,6 @@ def read_conflict(paths: Iterable[Path]) -> Measured:
             {"cosine": float, "score_gap": float, "overlap": float}
         ),
     )
-
-
-def conflict_frame(paths: Iterable[Path]) -> pd.DataFrame:
-    """Summarise measured groups: :func:`summarise` of :func:`read_conflict`."""
-    return summarise(read_conflict(paths))
 
 
 def summarise(measured: Measured, resamples: int = RESAMPLES) -> pd.DataFrame:

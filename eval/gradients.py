@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 
-from eval.conflict import conflict_cosine, conflict_index, read_conflict, summarise
+from eval.conflict import Measured, conflict_cosine, conflict_index, measured_groups, summarise
 from eval.figures import STYLE, write_figure
 from eval.records import Runs, labels
 from eval.tables import read_table, to_csv
@@ -28,17 +28,20 @@ _FIGURES = {
 }
 
 
-def measured_files(runs: Runs) -> list[Path]:
-    """Files of measured groups on one base corpus, in table order; none where no run kept snapshots."""
-    paths = [runs.results / "conflict" / runs.base / arm / f"seed{seed}.jsonl" for arm, seed in runs.trained]
-    return [path for path in paths if path.exists()]
+def measured(runs: Runs) -> Measured:
+    """The measured groups on one base corpus, in table order."""
+    return measured_groups(
+        ((runs.base, arm, seed), lines)
+        for arm, seed in runs.trained
+        if (lines := runs.source.conflict(arm, seed)) is not None
+    )
 
 
 def write_conflict(corpora: Mapping[str, Runs], out: Path) -> None:
     """Write ``<base>/conflict.csv`` for each base corpus on which gradients were measured."""
     for base, runs in corpora.items():
-        if files := measured_files(runs):
-            (out / base / TABLE).write_bytes(to_csv(summarise(read_conflict(files))))
+        if any(runs.source.conflict(*run) is not None for run in runs.trained):
+            (out / base / TABLE).write_bytes(to_csv(summarise(measured(runs))))
 
 
 def draw_conflict(corpora: Mapping[str, Runs], out: Path) -> None:
@@ -47,9 +50,9 @@ def draw_conflict(corpora: Mapping[str, Runs], out: Path) -> None:
         frame = _summary(runs)
         if frame is None:
             continue
-        measured, names = read_conflict(measured_files(runs)), labels(runs)
+        found, names = measured(runs), labels(runs)
         with mpl.rc_context(STYLE):
-            write_figure(conflict_cosine(measured, frame, names), out / base / "conflict_cosine")
+            write_figure(conflict_cosine(found, frame, names), out / base / "conflict_cosine")
             write_figure(conflict_index(frame, names), out / base / "conflict_index")
 
 

@@ -9,9 +9,8 @@ from eval.render import Cell, Display, latex, markdown
 NAME = "contamination"
 
 
-def write_contamination(results: Path, tables: Path, experiment: str) -> None:
+def write_contamination(path: Path, tables: Path, experiment: str) -> None:
     """Write the summary of an experiment's training set to the tables, where there is one: csv, md and tex."""
-    path = results / NAME / "summary.csv"
     if not path.is_file():
         return
     (tables / f"{NAME}.csv").write_bytes(path.read_bytes())

@@ -3,7 +3,6 @@
 The same statistics as of the runs' snapshots (:mod:`eval.conflict`), with a scorer where those have an arm.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +33,9 @@ class Probed:
     lines: list[dict[str, Any]]
 
 
-def read_probe(path: Path) -> Probed:
-    """Read a file of ``dagrpo rate-probe``."""
-    about, *lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+def read_probe(told: list[dict[str, Any]]) -> Probed:
+    """Read the lines of ``dagrpo rate-probe``."""
+    about, *lines = told
     return Probed(about["groups"], about["rows"], lines)
 
 
@@ -84,17 +83,12 @@ def directions(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return vectors[:, :2] * np.sqrt(values[:2]), values[:2] / values.sum()
 
 
-def probes(runs: Runs) -> Path:
-    """Where the probe of a base corpus stands."""
-    return runs.results / "probe" / f"{runs.base}.jsonl"
-
-
 def write_probe(corpora: Mapping[str, Runs], out: Path) -> None:
     """Write ``<base>/probe.csv`` and ``<base>/probe_rows.csv`` for each base that was probed."""
     for base, runs in corpora.items():
-        if not probes(runs).exists():
+        if (told := runs.source.probe()) is None:
             continue
-        probed = read_probe(probes(runs))
+        probed = read_probe(told)
         if probed.lines:
             (out / base / TABLE).write_bytes(to_csv(summarise(measured(probed, base))))
         counts: dict[str, float] = {"prompts": probed.groups, "mixed": len(probed.lines), **probed.rows}
@@ -111,9 +105,10 @@ def write_probe(corpora: Mapping[str, Runs], out: Path) -> None:
 def draw_probe(corpora: Mapping[str, Runs], out: Path) -> None:
     """Draw ``<base>/probe_cosine``, ``<base>/probe_index`` and ``<base>/probe_prompts``."""
     for base, runs in corpora.items():
-        if not (runs.tables / TABLE).exists():
+        told = runs.source.probe()
+        if told is None or not (runs.tables / TABLE).exists():
             continue
-        probed, frame = read_probe(probes(runs)), read_table(runs.tables / TABLE)
+        probed, frame = read_probe(told), read_table(runs.tables / TABLE)
         names = {scorer: scorer for scorer in probed.lines[0]["masks"]}
         with mpl.rc_context(STYLE):
             write_figure(conflict_cosine(measured(probed, base), frame, names), out / base / "probe_cosine")

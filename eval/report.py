@@ -5,7 +5,6 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from eval.display import INSIDE, OUTSIDE
 from eval.methods.page import method_pages
 from eval.nine.tables import read_nine
 from eval.overlap import read_contamination
-from eval.records import BASE, Runs, labels, load_cards, read_json
+from eval.records import BASE, Runs, labels, load_cards
 from eval.render import REHEARSAL, Display, signed
 from eval.tables import read_table, read_tables
 
@@ -219,9 +218,9 @@ def run_rows(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[dict[st
                     "base": runs.base,
                     "arm": names[arm],
                     "seed": str(seed),
-                    "weights": read_json(samples.with_suffix(".meta.json"))["model_fingerprint"],
+                    "weights": runs.source.meta(runs.kept, arm, seed)["model_fingerprint"],
                     "code": cards[arm, seed]["code_hash"] if arm != BASE else "",
-                    "samples": sha256(samples.read_bytes()).hexdigest(),
+                    "samples": runs.source.digest(runs.kept, arm, seed),
                     "file": str(samples.relative_to(runs.results)),
                 }
             )

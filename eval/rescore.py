@@ -12,9 +12,9 @@ from dagrpo.errors import UserError
 from dagrpo.records import Problem
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Graded, Verifier, make_verifier
+from eval.files import read_lines
 from eval.nine.grade import found
 from eval.nine.majority import majority
-from eval.records import read_lines
 
 
 def rescore(

@@ -1,4 +1,4 @@
-"""The numbers of every table, as frames: computed from stored samples, metrics and run cards alone.
+"""The numbers of every table, as frames: computed from the frames of :mod:`eval.records` alone.
 
 Shares are written as shares (0 to 1) with ten decimals; :mod:`eval.display` turns a frame into what a reader sees.
 """
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dagrpo.records import Verdict
 from dagrpo.seeds import generator
 from eval import display
 from eval.display import INSIDE, OUTSIDE
+from eval.files import COUNTS, VERDICTS
 from eval.ranking.table import ranking
-from eval.records import BASE, Evaluation, Runs, labels, load_cards, load_evaluation, load_metrics, read_samples, scores
+from eval.records import BASE, Evaluation, Runs, counted, labels, load_cards, load_evaluation, load_metrics, scores
 from eval.render import Display, latex, markdown
 from eval.statistics import Estimates, Scores, beats_every_other, detectable, estimate, pass_at_k, told_apart
 
@@ -136,15 +136,15 @@ def columns(families: Sequence[str], outside: Sequence[str], alone: Sequence[str
 
 
 def comparison(
-    runs: Runs, evaluation: Evaluation, names: Mapping[str, str], values: str = "correct"
+    runs: Runs, evaluation: Evaluation, names: Mapping[str, str], values: str = "right"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy of every arm in every column, and paired differences to the reference arm: a row an entry.
 
-    ``values`` names the column of the samples that is averaged.
+    ``values`` names the column of the frame that is averaged.
 
     A difference is over the seeds that both arms have, so it is that of the accuracies only where both have all.
     """
-    problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
+    problems = evaluation.frame.drop_duplicates("problem").sort_values("problem")
     family = problems["family"].map(evaluation.families.index).to_numpy()
     shape = columns(evaluation.families, runs.experiment.evaluation.out_of_distribution, runs.alone)
     arms = scores(evaluation, runs, problems["problem"].to_numpy(), values)
@@ -154,7 +154,7 @@ def comparison(
     best = beats_every_other(found, swept[:, None] | ~swept)
 
     sizes = np.bincount(family)
-    samples_each = evaluation.samples.drop_duplicates(["problem", "sample"])["family"].value_counts()
+    samples_each = evaluation.frame.groupby(["family", "problem"])["samples"].max().groupby("family").sum()
     main, differences = [], []
     reference = list(names).index(runs.experiment.evaluation.reference)
     for c, column in enumerate(shape.names):
@@ -181,7 +181,7 @@ def ranked(
     runs: Runs, evaluation: Evaluation, main: pd.DataFrame, taken: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Sort all arms by each average, and compare all pairs at once: see :func:`eval.ranking.table.ranking`."""
-    problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
+    problems = evaluation.frame.drop_duplicates("problem").sort_values("problem")
     settings = runs.experiment.evaluation
     shape = columns(evaluation.families, settings.out_of_distribution, runs.alone)
     weights = dict(zip(shape.names, shape.weights, strict=True))
@@ -201,9 +201,10 @@ def difficulty(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> 
 
     Each is a macro average over the families that have such problems.
     """
-    inside = evaluation.samples[~evaluation.samples["family"].isin(runs.experiment.evaluation.out_of_distribution)]
+    inside = evaluation.frame[~evaluation.frame["family"].isin(runs.experiment.evaluation.out_of_distribution)]
     problems = inside.drop_duplicates("problem").set_index("problem")[["family", "level"]].sort_index()
-    of_base = inside[inside["arm"] == BASE].groupby("problem")["correct"].mean()
+    by_base = inside[inside["arm"] == BASE].groupby("problem")[["correct", "samples"]].sum()
+    of_base = by_base["correct"] / by_base["samples"]
     levels = sorted(problems["level"].dropna().unique())
     chosen = {f"level {level:.0f}": problems["level"] == level for level in levels}
     chosen |= {"hard": problems["level"] >= 2, "base never right": of_base == 0, "base always right": of_base == 1}
@@ -225,11 +226,9 @@ def difficulty(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> 
 
 def regime(runs: Runs) -> pd.DataFrame:
     """How the base does on training prompts, all and by level: is it weak but not helpless?"""
-    samples = read_samples(runs.results / "samples" / runs.base / "profile.jsonl")
-    right = samples.pivot(index="problem_id", columns="sample", values="correct").to_numpy(bool)  # (P, k)
-    levels = samples.groupby("problem_id")["level"].first().to_numpy()
-    k = right.shape[1]
-    count = right.sum(axis=1)
+    profile = counted(runs.source.profile()).sort_values("problem_id")
+    count, levels, k = profile["correct"].to_numpy(), profile["level"].to_numpy(), int(profile["samples"].max())
+    right = np.arange(k) < count[:, None]  # (P, k): which of the samples were right does not matter
     shares = {
         "pass_at_1": pass_at_k(right, 1),
         f"pass_at_{k}": pass_at_k(right, k),
@@ -272,16 +271,16 @@ def verdicts(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd
 
     Where two judges spoke, ``disagreement`` is the share of answers that they see differently.
     """
-    outside = evaluation.samples["family"].isin(runs.experiment.evaluation.out_of_distribution)
+    outside = evaluation.frame["family"].isin(runs.experiment.evaluation.out_of_distribution)
     rows = []
-    alone = evaluation.samples["family"].isin(runs.alone)
+    alone = evaluation.frame["family"].isin(runs.alone)
     for scope, among in ((INSIDE, ~outside & ~alone), (OUTSIDE, outside)):
-        by_arm = evaluation.samples[among].groupby("arm")
+        totals = evaluation.frame[among].groupby("arm")[["samples", *COUNTS]].sum()
         for arm in names if among.any() else ():
-            samples = by_arm.get_group(arm)
-            shares = {verdict.value: float((samples["verdict"] == verdict).mean()) for verdict in Verdict}
-            size = {"response_tokens": samples["tokens"].mean(), "samples": len(samples)}
-            apart = {"disagreement": samples["disagreement"].mean()}
+            total = totals.loc[arm]
+            shares = {verdict: total[verdict] / total["samples"] for verdict in VERDICTS}
+            apart = {"disagreement": total["apart"] / total["judged"] if total["judged"] else np.nan}
+            size = {"response_tokens": total["tokens"] / total["samples"], "samples": total["samples"]}
             rows.append({"arm": arm, "label": names[arm], "scope": scope, **shares, **apart, **size})
     frame = pd.DataFrame(rows)
     return frame if frame["disagreement"].notna().any() else frame.drop(columns="disagreement")

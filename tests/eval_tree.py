@@ -19,6 +19,7 @@ ARMS = {
     "dagrpo": ("dagrpo", "DaGRPO", 0.8),
     "random_reward": ("random_reward", "Random reward & co", -0.8),
 }
+CONSUMED = ("samples", "prompt_tokens", "response_tokens_total", "anchors", "optimiser_steps")
 SPEC = {"samples": 4, "temperature": 0.6}
 BASE = "school"  # the base corpus where there is one
 # Two corpora on which the arms' gains differ, and a study of many arms, some of which have fewer seeds.
@@ -214,6 +215,11 @@ def write_run(
             "phase": "sft" if method == "sft" else "rl",
             "loss": float(draws.normal()),
             "trained_tokens": 700,
+            "samples": 64,
+            "prompt_tokens": 300,
+            "response_tokens_total": 660,
+            "anchors": 0,
+            "optimiser_steps": 1,
         }
         row["grad_norm"] = float(np.exp(draws.normal(-1, 0.4)))
         if method != "sft":
@@ -221,7 +227,6 @@ def write_run(
                 "reward": float(0.4 + gain * step / steps / 5 + draws.normal(0, 0.05)),
                 "response_tokens": float(8 + gain * step / 5 + draws.normal(0, 0.5)),
                 "entropy": float(0.6 - 0.01 * step + draws.normal(0, 0.02)),
-                "samples": 64,
             }
         if method == "dagrpo":
             row |= {
@@ -251,18 +256,13 @@ def write_run(
             "label": label,
             "seed": seed,
             "options": {"delta": 3.0} if method == "dagrpo" else {},
-            "spec": {},
+            "spec": {"arm": arm},
             "base_fingerprint": base,
             "model_fingerprint": f"{base.split()[0]} {arm} {seed}",
-            "consumed": {
-                "samples": 64 * steps,
-                "prompt_tokens": 9000,
-                "response_tokens_total": 20000,
-                "anchors": 0,
-                "optimiser_steps": steps,
-            },
+            "consumed": {key: sum(row.get(key, 0) for row in metrics) for key in CONSUMED},
             "versions": {"python": "3.11.0", "torch": "2.13.0"},
             "hardware": {"device": "cpu", "processor": "an invented one", "cores": 2},
             "code_hash": "c0de" * 16,
+            "hashes": {"code": "c0de" * 16, "method": f"the file of {method}", "problems": "training problems"},
         },
     )

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from dagrpo.errors import UserError
-from eval.conflict import _median, conflict_cosine, conflict_frame, conflict_index, read_conflict, summarise
+from eval.conflict import Measured, _median, conflict_cosine, conflict_index, measured_groups, summarise
+from eval.files import read_lines
 
 
-def _line(step: int, number: int, draw: np.random.Generator, slope: float) -> dict[str, Any]:
+def measured_line(step: int, number: int, draw: np.random.Generator, slope: float) -> dict[str, Any]:
     """A group of 8 of which the mask drops ``number % 3`` rows; cosines follow the gap with ``slope``, plus noise."""
     masked = number % 3
     gaps = draw.choice([-3.0, 0.0, 3.0, 6.0], size=4)
@@ -40,10 +40,21 @@ def write_measured(folder: Path, arms: dict[str, float], groups: int = 30, base:
             path = folder / base / arm / f"seed{seed}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             draw = np.random.default_rng(seed)
-            lines = [_line(step, number, draw, slope) for step in (0, 50) for number in range(groups)]
+            lines = [measured_line(step, number, draw, slope) for step in (0, 50) for number in range(groups)]
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
             paths.append(path)
     return paths
+
+
+def read_measured(paths: list[Path]) -> Measured:
+    return measured_groups(
+        ((path.parts[-3], path.parts[-2], int(path.stem.removeprefix("seed"))), list(read_lines(path)))
+        for path in paths
+    )
+
+
+def conflict_frame(paths: list[Path]) -> pd.DataFrame:
+    return summarise(read_measured(paths))
 
 
 def _all_steps(frame: pd.DataFrame, arm: str) -> pd.DataFrame:
@@ -100,17 +111,15 @@ def test_runs_without_groups_or_scores_can_be_read(tmp_path: Path) -> None:
     empty.parent.mkdir(parents=True)
     empty.write_text("")
     assert conflict_frame([empty]).empty and conflict_frame([]).empty
-    line = _line(0, 0, np.random.default_rng(0), 0.0)
+    line = measured_line(0, 0, np.random.default_rng(0), 0.0)
     bare = {**line, "conflict_after": None, "pairs": [{**pair, "score_gap": None} for pair in line["pairs"]]}
     empty.write_text(json.dumps(bare) + "\n")
     assert set(conflict_frame([empty])["statistic"]) >= {"conflict", "masked_whole"}
-    with pytest.raises(UserError, match="cannot be read"):
-        read_conflict([tmp_path / "mini" / "sft" / "seed1.jsonl"])
 
 
 @pytest.mark.parametrize("arms", [1, 5])
 def test_figures_can_be_drawn(tmp_path: Path, arms: int) -> None:
-    measured = read_conflict(write_measured(tmp_path, {f"arm{n}": 0.3 * n for n in range(arms)}, groups=8))
+    measured = read_measured(write_measured(tmp_path, {f"arm{n}": 0.3 * n for n in range(arms)}, groups=8))
     frame = summarise(measured, resamples=50)
     labels = {"absent": "Absent", **{f"arm{n}": f"Arm {n}" for n in range(arms)}}
     for figure in (conflict_cosine(measured, frame, labels), conflict_index(frame, labels)):

@@ -63,8 +63,8 @@ def test_the_macro_averages_are_over_the_benchmarks_of_a_domain_and_no_extra(res
 def test_a_mean_is_that_of_the_stored_samples(results: Path) -> None:
     nine = runs_of(results).nine
     assert nine is not None
-    samples = load_evaluation(nine).samples
-    by_problem = samples[samples["family"] == "aime2024"].groupby(["arm", "seed", "problem"])["correct"].mean()
+    frame = load_evaluation(nine).frame
+    by_problem = frame[frame["family"] == "aime2024"].set_index(["arm", "seed", "problem"])["right"]
     entries = table(results, "main").set_index(["arm", "column"])["mean"]
     assert entries["dagrpo", "aime2024"] == pytest.approx(by_problem["dagrpo"].mean(), abs=1e-9)
 

@@ -10,7 +10,7 @@ import pytest
 
 from dagrpo.errors import UserError
 from eval.records import labels, load_evaluation, load_metrics, open_runs, scores
-from tests.eval_tree import ARMS, CORPORA, SMALL_STUDY, make_study, make_tree, runs_of
+from tests.eval_tree import ARMS, BASE, CORPORA, SMALL_STUDY, make_study, make_tree, runs_of
 
 
 @pytest.fixture
@@ -26,6 +26,11 @@ def study(tmp_path: Path) -> Path:
 def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+
+
+def changed(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """The samples of the first problem with another value."""
+    return [row | ({key: "0"} if row["problem_id"] == rows[0]["problem_id"] else {}) for row in rows]
 
 
 def refusal(tree: Path) -> str:
@@ -49,7 +54,7 @@ def test_order_of_lines_does_not_matter(tree: Path) -> None:
     runs = runs_of(tree)
     before = scores(load_evaluation(runs), runs, np.arange(20))
     rewrite(runs.samples("grpo", 1), lambda rows: rows[::-1])
-    after = scores(load_evaluation(runs), runs, np.arange(20))
+    after = scores(load_evaluation(runs_of(tree)), runs, np.arange(20))
     assert all(np.array_equal(one.cells, other.cells) for one, other in zip(before, after, strict=True))
 
 
@@ -58,7 +63,7 @@ def test_a_problem_that_some_run_lacks_is_left_out_and_counted(tree: Path) -> No
     rewrite(runs.samples("sft", 0), lambda rows: [row for row in rows if row["problem_id"] != "products-1"])
     evaluation = load_evaluation(runs)
     assert evaluation.missing == {"products": 1}
-    assert "products-1" not in set(evaluation.samples["problem_id"])
+    assert "products-1" not in set(evaluation.frame["problem_id"])
     assert scores(evaluation, runs, np.arange(19))[0].cells.shape == (2, 19)
 
 
@@ -84,8 +89,9 @@ def test_a_broken_line_is_named(tree: Path) -> None:
     [
         (lambda rows: [*rows, rows[0]], "sample 0 of problem 'sums-0' stands twice"),
         (lambda rows: rows[1:], "problems of 'sums' have different numbers of samples"),
-        (lambda rows: [rows[0] | {"problem_hash": "0"}, *rows[1:]], "problem 'sums-0' is not the same question"),
-        (lambda rows: [rows[0] | {"prompt_hash": "0"}, *rows[1:]], "problem 'sums-0' is not the same question"),
+        (lambda rows: [rows[0] | {"problem_hash": "0"}, *rows[1:]], "problem 'sums-0' is not one question"),
+        (lambda rows: changed(rows, "problem_hash"), "problem 'sums-0' is not the same question"),
+        (lambda rows: changed(rows, "prompt_hash"), "problem 'sums-0' is not the same question"),
         (lambda rows: [rows[0] | {"verdict": "right"}, *rows[1:]], "line 1: unknown verdict 'right'"),
         (lambda rows: [{"problem_id": "sums-0"}, *rows[1:]], "line 1: key 'family' is missing"),
         (lambda rows: [], "holds no sample"),
@@ -118,7 +124,7 @@ def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_steps_of_all_phases_are_counted_through(tree: Path) -> None:
-    path = runs_of(tree).run("sft", 0) / "metrics.jsonl"
+    path = tree / "runs" / BASE / "sft" / "seed0" / "metrics.jsonl"
     rewrite(path, lambda rows: rows[:3] + [row | {"step": number} for number, row in enumerate(rows[:2])])
     metrics = load_metrics(runs_of(tree))
     chosen = metrics[(metrics["arm"] == "sft") & (metrics["seed"] == 0)]
@@ -172,7 +178,7 @@ def test_every_base_seed_must_be_evaluated(study: Path) -> None:
 
 @pytest.mark.parametrize("named", ["working base 0", "guessing base 1", "another"])
 def test_a_run_must_start_from_the_base_of_its_seed(study: Path, named: str) -> None:
-    card = runs_of(study, "working").run("delta_5", 3) / "run.json"
+    card = study / "runs" / "working" / "delta_5" / "seed3" / "run.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"base_fingerprint": named}))
     assert "samples/working/base/seed1.jsonl: sampled from other weights than the runs name" in refused(study)
 

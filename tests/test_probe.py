@@ -17,7 +17,8 @@ from dagrpo.policy.checkpoint import load_policy
 from dagrpo.probe import drawn, mixed_groups, probe, rate
 from dagrpo.problems.store import read_problems
 from dagrpo.trainer.snapshots import read_groups
-from eval.probe import checked, directions, draw_probe, measured, probes, read_probe, section, write_probe
+from eval.files import Files, read_lines
+from eval.probe import checked, directions, draw_probe, measured, read_probe, section, write_probe
 from eval.records import open_runs
 from eval.tables import read_table
 from tests.eval_tree import make_study
@@ -82,7 +83,7 @@ def test_more_problems_than_there_are_is_refused(made: tuple[Path, Path], tmp_pa
 
 def test_a_rating_holds_scores_and_no_text(made: tuple[Path, Path], probed: Path, tmp_path: Path) -> None:
     rate(RATING, probed, made[0], tmp_path / "mini.jsonl")
-    found = read_probe(tmp_path / "mini.jsonl")
+    found = read_probe(list(read_lines(tmp_path / "mini.jsonl")))
     mixed = mixed_groups(read_groups(probed / "groups.jsonl"))
     assert found.groups == 8 and sum(found.rows.values()) == 48 and len(found.lines) == len(mixed)
     for line, group in zip(found.lines, mixed, strict=True):
@@ -111,9 +112,9 @@ def test_a_probed_base_has_tables_pictures_and_a_section(made: tuple[Path, Path]
     corpora = open_runs(make_study(tmp_path / "study", problems=4, samples=1, bootstrap=100))
     assert section(corpora) is None
     base, runs = next(iter(corpora.items()))
-    moved = {base: replace(runs, results=tmp_path)}
-    probes(moved[base]).parent.mkdir()
-    rate(RATING, probed, made[0], probes(moved[base]))
+    moved = {base: replace(runs, results=tmp_path, source=Files(tmp_path, base))}
+    (tmp_path / "probe").mkdir()
+    rate(RATING, probed, made[0], tmp_path / "probe" / f"{base}.jsonl")
     (tmp_path / "tables" / base).mkdir(parents=True)
     write_probe(moved, tmp_path / "tables")
     frame = read_table(tmp_path / "tables" / base / "probe.csv")

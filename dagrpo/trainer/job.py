@@ -123,6 +123,11 @@ def train(
             "model_fingerprint": fingerprint(exported.model),
             "consumed": consumed(run.state.metrics),
             "processes": world.size,
+            "hashes": {
+                "code": provenance.training_hash(),
+                "method": provenance.source_hash(method.module),
+                "problems": sha256(problems.read_bytes()).hexdigest(),
+            },
             **provenance.card(device, versions(spec.engine) | ({"peft": version("peft")} if lora else {})),
         }
         checkpoints.write_atomically(out / "run.json", json.dumps(card, indent=1).encode())

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from eval import conflict
 from eval.claims.evidence import Evidence
 from eval.claims.schema import Claim, load_claims
 from eval.claims.show import claims_frame, claims_table, parts_frame
 from eval.claims.verdicts import judge
-from eval.gradients import measured_files
+from eval.gradients import measured
 from eval.records import Runs, load_cards, load_evaluation, load_metrics, scores
 from eval.render import latex, markdown
 from eval.tables import columns, to_csv
@@ -36,7 +35,7 @@ def read_claims(out: Path) -> pd.DataFrame:
 def evidence_of(runs: Runs) -> Evidence:
     """Gather what the runs on one base corpus left."""
     evaluation = load_evaluation(runs)
-    problems = evaluation.samples.drop_duplicates("problem").sort_values("problem")
+    problems = evaluation.frame.drop_duplicates("problem").sort_values("problem")
     shape = columns(evaluation.families, runs.experiment.evaluation.out_of_distribution)
     arms = scores(evaluation, runs, problems["problem"].to_numpy())
     cards = load_cards(runs)
@@ -55,9 +54,9 @@ def evidence_of(runs: Runs) -> Evidence:
 
 def read_conflict(runs: Runs) -> pd.DataFrame:
     """Read the measured gradients of an experiment: a row for each positive-negative pair; empty where none are."""
-    measured = conflict.read_conflict(measured_files(runs))
-    if measured.pairs.empty:
+    found = measured(runs)
+    if found.pairs.empty:
         return pd.DataFrame()
-    of_group = measured.groups[["conflict_before", "conflict_after", "conflict_random"]].astype(float)
-    pairs = measured.pairs[["arm", "seed", "step", "group", "cosine", "score_gap"]]
+    of_group = found.groups[["conflict_before", "conflict_after", "conflict_random"]].astype(float)
+    pairs = found.pairs[["arm", "seed", "step", "group", "cosine", "score_gap"]]
     return pairs.join(of_group, on="group")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from dagrpo.errors import UserError
-from eval.records import read_lines
+from eval.files import read_lines
 
 EQUAL = ("prompts", "golds", "responses", "verdicts")
 

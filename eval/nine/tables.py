@@ -46,8 +46,8 @@ def compute(runs: Runs) -> dict[str, pd.DataFrame]:
     evaluation, names = load_evaluation(runs), labels(runs)
     main, differences = tables.comparison(runs, evaluation, names)
     found = {"main": main, "differences": differences, "verdicts": tables.verdicts(runs, evaluation, names)}
-    last = evaluation.samples.groupby("family")["sample"].max()
-    if several := set(last.index[last > 0]):
+    samples = evaluation.frame.groupby("family")["samples"].max()
+    if several := set(samples.index[samples > 1]):
         agreed, _ = tables.comparison(runs, evaluation, names, values="majority")
         found["majority"] = agreed[agreed["column"].isin(several)]
     return found
