@@ -21,6 +21,9 @@ from eval.sampling import policy_device, sampled
 ROWS = 2
 """Problems of each family that are tried."""
 
+DEMONSTRATIONS = 20
+"""Demonstrations of each family that are graded."""
+
 
 def trial(
     spec: EvaluationSpec,
@@ -32,11 +35,12 @@ def trial(
 ) -> None:
     """Try a checkpoint on the first problems of each family, of training and of evaluation.
 
-    Prompts are rendered, the verifier is given each gold as an answer, the engine samples and the samples are graded.
-    They are written to ``out`` in the form that evaluation writes.
+    Prompts are rendered, the verifier is given each gold as an answer and more demonstrations as responses, the engine
+    samples and the samples are graded. They are written to ``out`` in the form that evaluation writes.
 
     Raises:
-        UserError: one of these cannot be used, or the verifier does not take a family's own answers for right.
+        UserError: one of these cannot be used, or the verifier takes neither a family's own answers nor its
+            demonstrations for right.
         Interrupted: ``should_stop`` became true.
     """
     torch.set_num_threads(spec.threads)
@@ -46,6 +50,7 @@ def trial(
     with make_verifier(spec.verifier, should_stop) as verifier:
         for part in parts:
             check_golds(part, verifier, spec)
+        check_demonstrations(first_of_each(read_problems(train), DEMONSTRATIONS), verifier, spec)
         with make_engine(spec.engine, policy, spec.rollout_rows, device, should_stop) as engine:
             records = sampled([*parts[0], *parts[1]], policy, engine, verifier, spec, seed=0)
     write_atomically(out, "".join(json.dumps(record) + "\n" for record in records).encode())
@@ -78,6 +83,28 @@ def check_golds(problems: list[Problem], verifier: Verifier, spec: EvaluationSpe
                 f"{family}: the verifier (kind {spec.verifier.kind}) does not take the problems' own answers for right "
                 f"({problem.id!r}: {problem.answer!r} is {outcome.verdict.value}), so no response could be; correct "
                 "the form of the answers, or verifier.kind"
+            )
+
+
+def check_demonstrations(problems: list[Problem], verifier: Verifier, spec: EvaluationSpec) -> None:
+    """Grade the problems' demonstrations as responses of the policy would be; problems without one are passed over.
+
+    A gold always agrees with itself, but a gold in another form than the answers agrees with no demonstration.
+
+    Raises:
+        UserError: of some family none is right.
+    """
+    shown = [problem for problem in problems if problem.solution]
+    texts = [f"{spec.prompt.opening or ''}{problem.solution}" for problem in shown]
+    graded = verifier.grade(shown, texts, ["stop"] * len(shown))
+    pairs = list(zip(shown, graded, strict=True))
+    right = {problem.family for problem, outcome in pairs if outcome.verdict is Verdict.CORRECT}
+    for problem, outcome in pairs:
+        if problem.family not in right:
+            raise UserError(
+                f"{problem.family}: the verifier (kind {spec.verifier.kind}) takes no demonstration for right "
+                f"({problem.id!r} ends with {(problem.solution or '')[-40:]!r}, the gold is {problem.answer!r}: "
+                f"{outcome.verdict.value}); correct the form of the golds or of the demonstrations, the opening, or verifier.kind"
             )
 
 

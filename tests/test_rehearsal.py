@@ -1,14 +1,19 @@
 """A rehearsal differs from its experiment where it says so, and finds what would stop or spoil the real run."""
 
 import json
+import shutil
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from dagrpo.config import Experiment, load
+from dagrpo.config import BaseSpec, Experiment, ProblemsSpec, load, parse, train_spec, trial_spec
 from dagrpo.problems import build
 from dagrpo.scorers.judge.prompt import read_reply
 from eval.nine import benchmarks
@@ -99,3 +104,119 @@ def test_the_stand_ins_have_the_form_of_what_they_stand_for(stage: tuple[Experim
     assert len(sets.train) == 48 and all("</think>" in (problem.solution or "") for problem in sets.train)
     assert not any((problem.solution or "").startswith("<think>") for problem in sets.train)  # the prompt opens it
     assert {len(benchmarks.load(name, mirror=place.mirror).problems) for name in benchmarks.BENCHMARKS} == {3}
+
+
+# Faults planted in what a real run would meet, each found by the rule that meets it first.
+
+
+def told(stage: tuple[Experiment, Place], folder: Path, **changes: Any) -> Experiment:
+    """The rehearsal with these keys changed; its specs lie in the folder."""
+    settings = stage[0].model_dump(mode="json")
+    for key, value in changes.items():
+        *outer, last = key.split("__")
+        inner = settings
+        for name in outer:
+            inner = inner[name]
+        inner[last] = value
+    experiment = parse(Experiment, settings, "the rehearsal")
+    specs = {
+        "problems": ProblemsSpec(problems=experiment.problems),
+        "base": BaseSpec(base=experiment.bases["qwen_7b"], problems=experiment.problems),
+        "trial": trial_spec(experiment),
+        "dagrpo": train_spec(experiment, "dagrpo"),
+    }
+    folder.mkdir(exist_ok=True)
+    for name, spec in specs.items():
+        (folder / f"{name}.json").write_text(spec.model_dump_json())
+    return experiment
+
+
+def runs(folder: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a job of the workflow, run here."""
+    from dagrpo.cli import _run
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["dagrpo", *words.split()])
+    return _run()
+
+
+PROBLEMS = "problems --spec problems.json --out problems"
+BASE = "base --spec base.json --out base --state base.state"
+TRIAL = (
+    "trial --spec trial.json --model base --train problems/train.jsonl --problems problems/evaluation.jsonl "
+    "--out trial.jsonl"
+)
+TRAIN = "train --spec dagrpo.json --seed 0 --base base --problems problems/train.jsonl --out run --state state"
+
+
+def test_an_opening_that_the_demonstrations_do_not_have_is_found(
+    stage: tuple[Experiment, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(stage, tmp_path, opening="<thought>\n", problems__opening="<thought>\n")
+    assert runs(tmp_path, PROBLEMS, monkeypatch) == 2
+    assert r"begins with '<think>\n" in capsys.readouterr().err
+
+
+def test_golds_in_another_format_are_found(
+    stage: tuple[Experiment, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from eval.rehearsal.standins import hub_row, own_problems
+
+    rows = [hub_row(replace(problem, answer=f"#### {problem.answer}"), None) for problem in own_problems()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told(stage, tmp_path, problems__dataset=str(tmp_path / "rows.jsonl"))
+    assert [runs(tmp_path, words, monkeypatch) for words in (PROBLEMS, BASE, TRIAL)] == [0, 0, 2]
+    assert "takes no demonstration for right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('System role not supported') }}", "System role not supported"),
+        ("{{ messages[-1]['content'] }}<|im_end|>", "leaves the message of the system out"),
+    ],
+    ids=["refused", "left out"],
+)
+def test_a_template_without_a_system_role_is_found(
+    stage: tuple[Experiment, Place],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    template: str,
+    said: str,
+) -> None:
+    shutil.copytree(stage[1].base("qwen_7b"), tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    told(stage, tmp_path, bases__qwen_7b__model=str(tmp_path / "model"))
+    assert [runs(tmp_path, words, monkeypatch) for words in (PROBLEMS, BASE, TRIAL)] == [0, 0, 2]
+    assert said in capsys.readouterr().err
+
+
+def test_a_judge_that_is_down_for_a_while_is_waited_for(
+    stage: tuple[Experiment, Place], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second in place of a minute. A run that may not wait ends with its state sealed, and goes on later."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = stage[0].scorer.options | {
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "cache": str(tmp_path / "judge"),
+        "backoff": 0.05,
+        "max_wait": 0.1,
+    }
+    monkeypatch.setenv("OPENAI_API_KEY", "stand-in")
+    told(stage, tmp_path, scorer__options=options | {"outage_hours": 0.0}, train__steps=1)
+    assert [runs(tmp_path, words, monkeypatch) for words in (PROBLEMS, BASE, TRAIN)] == [0, 0, 2]
+    assert f"127.0.0.1:{port}" in capsys.readouterr().err
+
+    told(stage, tmp_path, scorer__options=options, train__steps=1)
+    up = ExitStack()
+    timer = threading.Timer(1.0, lambda: up.enter_context(stand_in_judge(port)))
+    timer.start()
+    try:
+        assert runs(tmp_path, TRAIN, monkeypatch) == 0
+    finally:
+        timer.join()
+        up.close()
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["score/asked"] > 0 and json.loads(line)["score/missing"] == 0

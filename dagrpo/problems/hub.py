@@ -14,20 +14,34 @@ from dagrpo.problems.store import ProblemSets
 from dagrpo.records import Problem
 
 
+class BeginsOtherwise(UserError):
+    """A demonstration does not begin as the prompt has it begin."""
+
+
 def load(spec: HubProblems) -> ProblemSets:
     """Load the training rows and the benchmarks. The family of a row is its ``data_source``, its id counts the rows.
+
+    Rows whose demonstration does not begin with the opening are left out and counted, unless they are the most.
 
     Raises:
         UserError: the data set is not pinned or cannot be had, a row is broken, or no row is left.
     """
     questions = mirror.read_benchmarks(MirrorProblems(mirror=spec.mirror, benchmarks=spec.benchmarks))
-    train = []
+    train, others = [], []
     for number, row in enumerate(_rows(spec)):
-        problem = read_row(row, spec.opening, f"{spec.dataset}, row {number}", f"{spec.split}-{number}")
+        try:
+            problem = read_row(row, spec.opening, f"{spec.dataset}, row {number}", f"{spec.split}-{number}")
+        except BeginsOtherwise as error:
+            others.append(error)
+            continue
         if spec.max_prompt_chars is None or len(problem.prompt) <= spec.max_prompt_chars:
             train.append(problem)
         if len(train) == spec.train and spec.drop_overlap is None:
             break
+    if len(others) > len(train):
+        raise others[0]
+    if others:
+        print(f"{len(others)} rows of {spec.dataset} are left out; the first: {others[0]}")
     train = mirror.apart(train, questions, spec.drop_overlap)[: spec.train]
     if len(train) < (spec.train or 1):
         raise UserError(
@@ -61,7 +75,8 @@ def _rows(spec: HubProblems) -> Iterable[Mapping[str, Any]]:
 
 def read_row(row: Mapping[str, Any], opening: str, where: str, name: str) -> Problem:
     """Turn a row into a problem; of the prompt's messages only the user's is kept, for the experiment has a system
-    prompt of its own. Raises :class:`UserError` that begins with ``where``."""
+    prompt of its own. Raises :class:`UserError` that begins with ``where``: :class:`BeginsOtherwise` where the
+    demonstration does not begin with ``opening``."""
     try:
         (question,) = [message["content"] for message in row["prompt"] if message["role"] == "user"]
         target = row.get("target")
@@ -81,4 +96,9 @@ def read_row(row: Mapping[str, Any], opening: str, where: str, name: str) -> Pro
     for key in ("prompt", "answer"):
         if not isinstance(value := getattr(problem, key), str) or not value.strip():
             raise UserError(f"{where}: {key} is empty or no text; choose another data set")
+    if solution and not solution.startswith(opening):
+        raise BeginsOtherwise(
+            f"{where}: the demonstration begins with {solution[:20]!r}, the prompt ends with {opening!r}; correct "
+            "opening (and problems.opening) to what the data set's demonstrations begin with"
+        )
     return problem

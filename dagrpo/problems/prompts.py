@@ -1,5 +1,6 @@
 """From a problem to token ids: the rendered question, and the demonstration that answers it."""
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from dagrpo.config import PromptSpec
@@ -11,14 +12,26 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
     """Render a problem through the tokenizer's chat template, up to where the response begins or its opening ends.
 
     Raises:
-        UserError: where the tokenizer has no chat template.
+        UserError: where the tokenizer has no chat template, or one that refuses these messages or leaves one out.
     """
     if not tokenizer.chat_template:
         raise UserError("the base has no chat template; add chat_template.jinja to its folder")
     question = f"{problem.prompt}\n{prompt.instruction}" if prompt.instruction else problem.prompt
     system = [{"role": "system", "content": prompt.system_prompt}] if prompt.system_prompt else []
     messages = [*system, {"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    try:
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        raise UserError(
+            f"the base's chat template cannot be used ({error}); correct chat_template.jinja in its folder, or, where "
+            "it takes no system message, leave system_prompt out"
+        ) from None
+    for message in messages:
+        if message["content"].strip() not in text:
+            raise UserError(
+                f"the base's chat template leaves the message of the {message['role']} out; correct "
+                "chat_template.jinja in its folder, or, where it takes no system message, leave system_prompt out"
+            )
     return tuple(tokenizer.encode(f"{text}{prompt.opening or ''}", add_special_tokens=False))
 
 

@@ -104,7 +104,9 @@ def judges(experiment: Experiment) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
     scorers |= {("arms", name, "scorer"): arm.scorer for name, arm in experiment.arms.items() if arm.scorer is not None}
     if experiment.probe is not None:
         scorers |= {("probe", "rating", "scorers", name): one for name, one in experiment.probe.rating.scorers.items()}
-    yield from ((keys, scorer.options) for keys, scorer in scorers.items() if "base_url" in scorer.options)
+    yield from (
+        (keys, scorer.options) for keys, scorer in scorers.items() if {"base_url", "serve"} & set(scorer.options)
+    )
 
 
 def _wanted(experiment: Experiment, place: Place) -> Iterator[tuple[Keys, Any]]:
@@ -126,7 +128,8 @@ def _wanted(experiment: Experiment, place: Place) -> Iterator[tuple[Keys, Any]]:
             yield ("problems", "dataset"), str(place.dataset)
     for keys, _ in judges(experiment):
         yield (*keys, "options", "base_url"), place.judge
-        yield (*keys, "options", "cache"), str(place.folder / "judge.sqlite")  # its grades are no judge's
+        yield (*keys, "options", "serve"), None
+        yield (*keys, "options", "cache"), str(place.folder / "judge")  # its grades are no judge's
     yield from _budgets(experiment)
 
 
