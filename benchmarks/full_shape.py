@@ -23,8 +23,9 @@ from benchmarks.untrained import untrained
 from dagrpo import provenance
 from dagrpo.algorithm import find_method
 from dagrpo.config import Optimizer, PromptSpec, Scorer, Train, Verifier
-from dagrpo.plan.memory import Setup, load_of, update
-from dagrpo.plan.shapes import shape_from_config
+from dagrpo.plan.hours import update_operations, work_of
+from dagrpo.plan.memory import FP32, Load, Setup, load_of, update
+from dagrpo.plan.shapes import Shape, shape_from_config
 from dagrpo.policy.device import resolve_device
 from dagrpo.policy.sharding import Weights
 from dagrpo.records import Problem, Rollout
@@ -57,6 +58,7 @@ class Cut:
     prompts: int = 1
     steps: int = 2
     micro_tokens: int = 8256
+    recompute: bool = False
     threads: int = 2
 
 
@@ -121,7 +123,7 @@ def run(cut: Cut, device: torch.device) -> dict[str, Any]:
         window=16384,
         untied=cut.untied,
     )
-    weights, adamw = Weights(policy), optim.build(policy.model, optimizer)
+    weights, adamw = Weights(policy, cut.recompute), optim.build(policy.model, optimizer)
     taken = []
     with make_verifier(Verifier(kind="exact")) as grader:
         scorer = make_scorer(Scorer(kind="reference_overlap"), Tools(policy, never))
@@ -141,6 +143,7 @@ def run(cut: Cut, device: torch.device) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
         "steps": taken,
         "peak_gib": peak / GIB,
+        "planned_operations": planned_operations(cut),
         "planned_gib": {name: value / GIB for name, value in planned.items()} if bytes_ == 4 else None,
         "machine": provenance.card(device)["hardware"],
     }
@@ -148,6 +151,17 @@ def run(cut: Cut, device: torch.device) -> dict[str, Any]:
 
 def planned_bytes(cut: Cut, bytes_: int) -> dict[str, float]:
     """What the model of `dagrpo plan` says of these steps; it holds where weights are fp32, as training has them."""
+    return update(_shape(cut), _setup(cut, bytes_), _load(cut))
+
+
+def planned_operations(cut: Cut) -> float:
+    """Operations of all steps, by the model of `dagrpo plan`."""
+    load = _load(cut)
+    work = work_of(cut.prompts * (cut.response + cut.short - 2), cut.prompts, cut.prompt, load)
+    return cut.steps * update_operations(_shape(cut), _setup(cut, FP32), load, work)
+
+
+def _shape(cut: Cut) -> Shape:
     config = {
         "model_type": "qwen2",
         "vocab_size": cut.vocabulary,
@@ -158,8 +172,15 @@ def planned_bytes(cut: Cut, bytes_: int) -> dict[str, float]:
         "intermediate_size": cut.feedforward,
         "tie_word_embeddings": not cut.untied,
     }
-    load = load_of(cut.prompt, cut.response, cut.micro_tokens, rows=0)
-    return update(shape_from_config(config, "full shape"), Setup(compute_bytes=bytes_), load)
+    return shape_from_config(config, "full shape")
+
+
+def _setup(cut: Cut, bytes_: int) -> Setup:
+    return Setup(compute_bytes=bytes_, recompute=cut.recompute)
+
+
+def _load(cut: Cut) -> Load:
+    return load_of(cut.prompt, cut.response, cut.micro_tokens, rows=0)
 
 
 def reset_peak(device: torch.device) -> int:

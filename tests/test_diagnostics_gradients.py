@@ -131,7 +131,7 @@ def test_a_sketch_is_keyed_and_knows_no_chunks(monkeypatch: pytest.MonkeyPatch) 
     once = Sketch(16, 1)(gradients)
     assert torch.equal(once, Sketch(16, 1)(gradients))
     assert not torch.equal(once, Sketch(16, 2)(gradients))
-    monkeypatch.setattr("dagrpo.diagnostics.gradients._CHUNK", 7)
+    monkeypatch.setattr("dagrpo.diagnostics.gradients.CHUNK", 7)
     assert torch.allclose(once, Sketch(16, 1)(gradients))
     assert torch.allclose(once, Sketch(16, 1)([flat(gradients)]))
 

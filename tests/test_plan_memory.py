@@ -17,6 +17,7 @@ from dagrpo.plan.devices import DEVICES, find_device
 from dagrpo.plan.memory import Setup, load_of, rollout, side_by_side, state, update
 from dagrpo.plan.shapes import shape_of
 from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
+from dagrpo.plan.storage import host_bytes, run_host
 from dagrpo.policy.pretrain import build_model
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 
@@ -184,3 +185,47 @@ def test_measured_rates_take_the_place_of_the_table(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(UserError, match="not a file of benchmarks"):
         find_device("h100", path)
+
+
+def test_main_memory_is_that_of_shares_states_and_rows() -> None:
+    experiment = load(Experiment, CONFIG / "qwen2.5-math-7b.yaml")
+    host = run_host(experiment, SEVEN, "dagrpo")
+    assert host.tensors == 12 * SEVEN.parameters  # of a sealed state, whatever the number of processes
+    assert host.tensors < 8 * 4 * SEVEN.parameters
+    one = run_host(experiment.model_copy(update={"processes": 1}), SEVEN, "dagrpo")
+    assert (one.tensors, one.programs, one.rows) == (host.tensors, host.programs / 8, host.rows / 8)
+    assert run_host(experiment, SEVEN, "grpo").rows < host.rows  # no demonstrations
+    adapters = changed({"lora": {"rank": 16}}, engine={"kind": "torch"})
+    assert run_host(adapters, SEVEN, "dagrpo").tensors == 8 * SEVEN.parameters  # the model and a merged copy
+    assert host_bytes(experiment) == host.all
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("qwen*.yaml")), ids=lambda path: path.stem)
+def test_the_slurm_profile_asks_for_the_main_memory_that_is_planned(path: Path) -> None:
+    experiment = load(Experiment, path)
+    profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())["set-resources"]
+    asked = {rule: resources["mem_mb"] * 1e6 for rule, resources in profile.items()}
+    for base in experiment.bases.values():
+        shape = shape_of(base)
+        assert all(run_host(experiment, shape, arm).all < asked["train"] for arm in experiment.arms)
+        whole = 4 * shape.parameters
+        assert all(
+            1.2 * whole < asked[rule] for rule in ("evaluate", "profile", "nine", "conflict", "trial", "trial_nine")
+        )
+        assert 2 * whole < asked["base"]
+
+
+def test_the_plan_shows_all_that_it_counts() -> None:
+    shown = show_plan(load(Experiment, CONFIG / "qwen2.5-math-7b.yaml"), Asked("h100"))
+    for words in (
+        "rollout",
+        "transfer",
+        "update",
+        "conflict",
+        "sealing",
+        "main memory",
+        "Disk:",
+        "2504.14945",
+        "ratio",
+    ):
+        assert words in shown

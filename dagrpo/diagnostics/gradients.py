@@ -15,7 +15,12 @@ from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import PackedGroup, pack
 from dagrpo.signals import ShouldStop, check, never
 
-_CHUNK = 2**22
+CHUNK = 2**22
+"""Numbers of a gradient that are projected, or multiplied, at a time."""
+SMALL = 2**24
+"""Weights of an output layer below which gradients of the last layer are kept whole for each row of a group."""
+PROJECTION = 4096
+"""Numbers that are kept of a larger one."""
 
 Part = Literal["all", "last_layer", "last_block"]
 """What of a model is differentiated by: all of it; the final block, the final norm and the output layer, where the use
@@ -49,7 +54,7 @@ class Sketch:
         cells = torch.zeros(self.size, dtype=torch.float64, device=device)
         key, passed = seeds.key("sketch", self.key), 0
         for gradient in gradients:
-            for part in gradient.flatten().split(_CHUNK):
+            for part in gradient.flatten().split(CHUNK):
                 cell = (2 * self.size * _uniforms(key, passed, len(part), device)).long()
                 cells.index_add_(0, cell >> 1, part.double() * (1 - 2 * (cell & 1)))
                 passed += len(part)
@@ -92,7 +97,7 @@ def gradient_rows(likelihoods: Iterable[Tensor], parameters: Sequence[Tensor], r
 
 def gram(rows: Tensor) -> Tensor:
     """Inner products of all pairs of rows: (N, D) -> (N, N), float64."""
-    products = (part.double() @ part.double().T for part in rows.split(_CHUNK, dim=1))
+    products = (part.double() @ part.double().T for part in rows.split(CHUNK, dim=1))
     return torch.stack(list(products)).sum(0).cpu()
 
 

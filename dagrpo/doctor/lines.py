@@ -183,7 +183,7 @@ def _memory(machine: Machine, experiment: Experiment) -> Line:
     from dagrpo.plan.storage import host_bytes
 
     needed = host_bytes(experiment)
-    says = f"the machine has {_gib(machine.memory)}, and the weights of the largest job take {_gib(needed)}"
+    says = f"the machine has {_gib(machine.memory)}, and the largest job takes {_gib(needed)}"
     if needed <= machine.memory:
         return Line("memory", "ok", says)
     if machine.slurm and not machine.gpus:

@@ -14,14 +14,16 @@ GIB = 2**30
 @dataclass(frozen=True, slots=True)
 class Device:
     """A GPU by its maker's data sheet: memory (bytes), dense rates (FLOP/s) in bf16 and in fp32 without tensor cores,
-    bandwidth of its memory (bytes/s); and shares of them: ``mfu`` of the rate in an update or a prefill, ``mbu`` of the
-    bandwidth in decoding, ``usable`` of the memory, the rest being the driver's, the libraries' and what fragments."""
+    bandwidth of its memory, and of its ``link`` to others of the node in one direction (bytes/s); and shares of them:
+    ``mfu`` of the rate in an update or a prefill, ``mbu`` of both bandwidths, ``usable`` of the memory, the rest being
+    the driver's, the libraries' and what fragments."""
 
     name: str
     memory: float
     bf16: float
     fp32: float
     bandwidth: float
+    link: float
     mfu: float = 0.35
     mbu: float = 0.5
     usable: float = 0.92
@@ -29,12 +31,12 @@ class Device:
 
 
 DEVICES = {
-    "a100-40": Device("A100 40GB", 40e9, 312e12, 19.5e12, 1.555e12),
-    "a100": Device("A100 80GB", 80e9, 312e12, 19.5e12, 2.039e12),
-    "h100": Device("H100 SXM 80GB", 80e9, 989e12, 67e12, 3.35e12),
-    "h200": Device("H200 SXM 141GB", 141e9, 989e12, 67e12, 4.8e12),
-    "l40s": Device("L40S 48GB", 48e9, 362e12, 91.6e12, 0.864e12),
-    "rtx4090": Device("GeForce RTX 4090 24GB", 24e9, 165e12, 82.6e12, 1.008e12),
+    "a100-40": Device("A100 40GB", 40e9, 312e12, 19.5e12, 1.555e12, 300e9),
+    "a100": Device("A100 80GB", 80e9, 312e12, 19.5e12, 2.039e12, 300e9),
+    "h100": Device("H100 SXM 80GB", 80e9, 989e12, 67e12, 3.35e12, 450e9),
+    "h200": Device("H200 SXM 141GB", 141e9, 989e12, 67e12, 4.8e12, 450e9),
+    "l40s": Device("L40S 48GB", 48e9, 362e12, 91.6e12, 0.864e12, 32e9),
+    "rtx4090": Device("GeForce RTX 4090 24GB", 24e9, 165e12, 82.6e12, 1.008e12, 32e9),
 }
 
 

@@ -1,13 +1,15 @@
-"""Memory of a GPU, in bytes, by counting the tensors that are held at the two moments when most are.
+"""Memory of a GPU, in bytes, by counting the tensors that are held at the three moments when most are.
 
 What is counted follows from the code of the trainer and of transformers' Llama and Qwen2: which operands autograd
 keeps, which copies an expression makes. No factor is fitted to a measurement; ``tests/test_plan_memory.py`` holds the
-sum against a real step.
+sum against a real step, and ``tests/test_plan_glance.py`` that of a glance.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from dagrpo.config import EngineOptions, Experiment, Lora, TorchEmbedded, Train, VllmColocated
+from dagrpo.diagnostics.gradients import CHUNK, SMALL
 from dagrpo.plan.devices import Device
 from dagrpo.plan.shapes import Shape
 from dagrpo.policy.logprobs import chunk_rows
@@ -17,6 +19,8 @@ FP32, BF16 = 4, 2
 LOGITS_COPIES = 5
 """Logits in fp32 held at once in the backward pass: themselves, the gradient of the chosen ones, and three of logsumexp
 (difference, exponential, product)."""
+PROJECTING = 48
+"""Bytes held at once for each number that is projected at a time: six columns of eight."""
 SAMPLING_COPIES = 4
 """Logits in fp32 held at once where a token is drawn: scaled, their softmax, its running sum, and one product."""
 
@@ -129,6 +133,39 @@ def rollout(shape: Shape, setup: Setup, load: Load, device: Device) -> dict[str,
             return {**held, "vLLM": setup.engine.memory * device.memory}
         case "vllm_server":
             return held
+
+
+def glance(shape: Shape, setup: Setup, load: Load, rows: int) -> dict[str, float]:
+    """What is held at the worst moment of a glance at the conflict of a group (:mod:`dagrpo.trainer.glance`): the
+    activations of the last layer alone, while the logits of one row go backward. vLLM sleeps meanwhile.
+
+    Args:
+        rows: of the group, which the GPUs share out.
+    """
+    bytes_ = setup.compute_bytes
+    row = load.length - 1
+    held = state(shape, setup)
+    held["weights"] += shape.parameters * bytes_ if setup.gathers else 0
+    kept = row * (layer_activations(shape) + 3 * shape.width) * bytes_
+    chunk = min(row, chunk_rows(shape.vocabulary, shape.width)) * shape.vocabulary * FP32
+    gradient = last_layer(shape) * bytes_
+    # Each chunk gives a gradient of the output layer, which is added to the sum of those before it.
+    part = shape.embedding * bytes_
+    mask = row * row * (bytes_ + 1)
+    logits = max(LOGITS_COPIES * chunk, chunk + part) + (part if chunk < row * shape.vocabulary * FP32 else 0.0)
+    backward = kept + mask + logits
+    if shape.embedding < SMALL:  # the gradients of all rows are kept, and stacked when there is nothing else any more
+        all_rows = math.ceil(rows / setup.gpus) * gradient
+        beside = max(all_rows, 2 * all_rows - backward)
+    else:  # a gradient is projected when the graph that it is from is gone
+        beside = max(0.0, PROJECTING * CHUNK - backward)
+    held |= {"gradients": gradient, "activations": kept, "mask": mask, "logits": logits}
+    return {**held, "projection": beside}
+
+
+def last_layer(shape: Shape) -> int:
+    """Numbers of the gradient that a glance reads: of the last layer, the last norm and the output layer."""
+    return shape.layer_parameters + shape.width + shape.embedding
 
 
 def vllm_bytes(options: VllmColocated) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,24 @@ from dagrpo.algorithm import Algorithm, find_method
 from dagrpo.config import Experiment, Train
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import GIB, Device, find_device
-from dagrpo.plan.hours import Lengths, arm_seconds
-from dagrpo.plan.memory import FP32, Load, Setup, gradients, load_of, rollout, setup_of, state, update, vllm_least
+from dagrpo.plan.hours import DISK, Lengths, Seconds, arm_seconds
+from dagrpo.plan.memory import (
+    FP32,
+    Load,
+    Setup,
+    glance,
+    gradients,
+    load_of,
+    rollout,
+    setup_of,
+    state,
+    update,
+    vllm_least,
+)
+from dagrpo.plan.published import held_against_published
 from dagrpo.plan.shapes import Shape, shape_of
-
-PROMPT_TOKENS = 1024
-"""Prompt and its template at most, LUFFY's bound (arXiv 2504.14945)."""
-SHARE_OF_BUDGET = 0.25
-"""Mean length of a response, as a share of the budget: DaGRPO's figure 4 has 1200 to 2500 tokens of 8192."""
-SHARE_OF_DEMONSTRATION = 0.5
-"""Mean length of a demonstration, likewise; a guess."""
+from dagrpo.plan.storage import disk_bytes, run_host
+from dagrpo.plan.taken import PROMPT_TOKENS, SHARE_OF_BUDGET, SHARE_OF_DEMONSTRATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,11 @@ def show_plan(experiment: Experiment, asked: Asked) -> str:
         parts.append(f"{name}: {shape.parameters / 1e9:.2f} billion parameters")
         parts.append(_memory_table(shape, experiment, device))
         parts.append(_hours_table(shape, experiment, asked, device))
+        parts.append(_host_table(shape, experiment))
+    parts.append(
+        f"Disk: {disk_bytes(experiment) / GIB:,.0f} GiB for all checkpoints, and the sealed states of one run."
+    )
+    parts.append(_published_table())
     return "\n\n".join(parts)
 
 
@@ -54,6 +67,7 @@ def _lengths(train: Train, asked: Asked) -> Lengths:
         PROMPT_TOKENS,
         asked.response_tokens or round(SHARE_OF_BUDGET * train.max_new_tokens),
         round(SHARE_OF_DEMONSTRATION * train.max_new_tokens),
+        train.max_new_tokens,
     )
 
 
@@ -69,22 +83,27 @@ def _header(experiment: Experiment, asked: Asked, device: Device) -> str:
         f"A run in fp32 {held} (processes: {setup.gpus}); {learns}; computed in {train.precision} (train.precision); "
         f"activations {kept} (train.recompute); sampled by {setup.engine.kind} (engine.kind).\n"
         f"Lengths (tokens): prompts of {lengths.prompt}, responses of {lengths.response} on average and "
-        f"{train.max_new_tokens} at most, demonstrations of {lengths.demonstration}.\n"
-        "Not counted: judge, verifier, communication, sealing, evaluation, a vLLM server's own GPUs."
+        f"{lengths.budget} at most (some of every step), demonstrations of {lengths.demonstration}.\n"
+        f"Every row has a gradient; attention is over whole lines; states are sealed at {DISK / 1e9:.0f} GB/s.\n"
+        "Not counted: the judge's delay, verifier, evaluation, start, a vLLM server's own GPUs."
     )
 
 
 def _memory_table(shape: Shape, experiment: Experiment, device: Device) -> str:
-    setup, load = setup_of(experiment, experiment.train), _load(experiment.train)
+    train = experiment.train
+    setup, load = setup_of(experiment, train), _load(train)
     moments = {"update": update(shape, setup, load), "rollout": rollout(shape, setup, load, device)}
+    if train.conflict_every:
+        moments["conflict"] = glance(shape, setup, load, train.group_size)
     names = list(dict.fromkeys(name for parts in moments.values() for name in parts))
     rows = [[name, *(parts.get(name, 0) / GIB for parts in moments.values())] for name in names]
     rows.append(["all", *(sum(parts.values()) / GIB for parts in moments.values())])
-    rows.append(["there is", *(device.memory * device.usable / GIB,) * 2])
+    rows.append(["there is", *(device.memory * device.usable / GIB,) * len(moments)])
     return tabulate(rows, ["GiB on a GPU", *moments], floatfmt=".2f")
 
 
 def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Device) -> str:
+    names = [part.name for part in fields(Seconds)]
     rows: list[list[Any]] = []
     gpu_hours = 0.0
     for name in experiment.arms:
@@ -92,12 +111,29 @@ def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Dev
         algorithm = _algorithm(experiment, name)
         setup = setup_of(experiment, train, algorithm.needs_reference)
         took = arm_seconds(algorithm, train, shape, setup, _load(train), _lengths(train, asked), device)
-        seeds = len(experiment.seeds_of(name))
-        hours = (took.rollout / 3600, took.update / 3600, took.hours, took.hours * setup.gpus * seeds)
-        rows.append([name, *hours])
-        gpu_hours += hours[-1]
-    rows.append(["all", "", "", "", gpu_hours])
-    return tabulate(rows, ["hours of a run", "rollout", "update", "both", "GPU-hours, all seeds"], floatfmt=",.1f")
+        gpus = took.hours * setup.gpus * len(experiment.seeds_of(name))
+        rows.append([name, *(getattr(took, part) / 3600 for part in names), took.hours, gpus])
+        gpu_hours += gpus
+    rows.append(["all", *[""] * (len(names) + 1), gpu_hours])
+    return tabulate(rows, ["hours of a run", *names, "together", "GPU-hours, all seeds"], floatfmt=",.1f")
+
+
+def _host_table(shape: Shape, experiment: Experiment) -> str:
+    """Main memory of the run that takes most."""
+    host = max((run_host(experiment, shape, arm) for arm in experiment.arms), key=lambda host: host.all)
+    rows = [[part.name, getattr(host, part.name) / GIB] for part in fields(host)]
+    return tabulate([*rows, ["all", host.all / GIB]], ["GiB of main memory, a run", ""], floatfmt=".1f")
+
+
+def _published_table() -> str:
+    source, found = held_against_published()
+    rows = [[one.method, one.published, one.planned, one.planned / one.published] for one in found]
+    table = tabulate(
+        rows, ["hours of a run", "published", "by this model", "ratio"], floatfmt=("", ".0f", ".0f", ".2f")
+    )
+    return (
+        f"This model and published totals ({source}; another program, lengths not published, 500 steps taken):\n{table}"
+    )
 
 
 def refuse_what_cannot_fit(experiment: Experiment, device: Device) -> None:
@@ -109,6 +145,7 @@ def refuse_what_cannot_fit(experiment: Experiment, device: Device) -> None:
             setup = setup_of(experiment, train, _algorithm(experiment, arm).needs_reference)
             try:
                 _refuse(shape, setup, _load(train), device)
+                _refuse_glance(shape, setup, train, device)
             except UserError as error:
                 raise UserError(f"bases.{name}, arms.{arm}: {error}") from None
 
@@ -135,6 +172,16 @@ def _refuse(shape: Shape, setup: Setup, load: Load, device: Device) -> None:
         least = vllm_least(shape, setup.engine, load.length) / device.memory
         if setup.engine.memory < least:
             raise UserError(f"vLLM has no room for its weights and one full row; {_knob_of_vllm(least, up=True)}")
+
+
+def _refuse_glance(shape: Shape, setup: Setup, train: Train, device: Device) -> None:
+    there = device.memory * device.usable
+    needed = _all(glance(shape, setup, _load(train), train.group_size)) if train.conflict_every else 0.0
+    if needed > there:
+        raise UserError(
+            f"a glance at conflict takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; leave it out: "
+            "train.conflict_every: 0"
+        )
 
 
 def _algorithm(experiment: Experiment, arm: str) -> Algorithm:

@@ -12,17 +12,12 @@ from torch import Tensor
 from dagrpo import seeds
 from dagrpo.algorithm import Recipe
 from dagrpo.diagnostics.conflict import conflict_index
-from dagrpo.diagnostics.gradients import Sketch, flat, gram, rollout_gradients
+from dagrpo.diagnostics.gradients import PROJECTION, SMALL, Sketch, flat, gram, rollout_gradients
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.signals import ShouldStop
 from dagrpo.trainer.collect import Step
 from dagrpo.trainer.credit import mixed_rows
 from dagrpo.world import World
-
-SMALL = 2**24
-"""Weights of an output layer below which gradients are kept whole."""
-PROJECTION = 4096
-"""Numbers that are kept of a larger one."""
 
 
 def glance(
