@@ -104,7 +104,8 @@ def check_demonstrations(problems: list[Problem], verifier: Verifier, spec: Eval
             raise UserError(
                 f"{problem.family}: the verifier (kind {spec.verifier.kind}) takes no demonstration for right "
                 f"({problem.id!r} ends with {(problem.solution or '')[-40:]!r}, the gold is {problem.answer!r}: "
-                f"{outcome.verdict.value}); correct the form of the golds or of the demonstrations, the opening, or verifier.kind"
+                f"{outcome.verdict.value}); correct the form of the golds or of the demonstrations, the opening, or "
+                "verifier.kind"
             )
 
 
