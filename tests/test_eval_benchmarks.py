@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
-from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems
+from dagrpo.config import ContaminationSpec, Experiment, HubProblems, MiniProblems, MirrorProblems
+from dagrpo.config import load as load_spec
 from dagrpo.errors import UserError
 from eval.benchmark_cli import read_models, read_samples, read_source
 from eval.nine import benchmarks
 from eval.nine.benchmarks import BENCHMARKS, check, choose, evaluated, load
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
+
+
+CONFIG = Path(__file__).parent.parent / "config"
 
 
 @pytest.fixture
@@ -43,6 +47,21 @@ def test_another_set_can_be_written_into_the_lock(made_up: Path) -> None:
     check(["math500"], write=True)
     assert load("math500").problems[0].prompt == "What is 0, said again?"
     assert check(["math500"])[0]["as_locked"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("qwen*.yaml")), ids=lambda path: path.stem)
+def test_the_papers_setting_asks_each_of_the_nine_once_with_the_papers_k(path: Path) -> None:
+    experiment = load_spec(Experiment, path)
+    assert isinstance(experiment.problems, HubProblems)
+    assert experiment.problems.benchmarks == choose("nine")
+    asked = experiment.evaluation
+    for name in experiment.problems.benchmarks:
+        assert asked.samples_by_family.get(name, asked.samples) == BENCHMARKS[name].samples
+    twice = (
+        set(experiment.benchmarks.tasks) & {"nine", "math", "ood", *choose("nine")} if experiment.benchmarks else set()
+    )
+    assert not twice, "the same questions would be sampled in two ways"
+    assert asked.out_of_distribution == choose("ood")
 
 
 def test_a_compressed_mirror_file_is_the_same_set(made_up: Path) -> None:

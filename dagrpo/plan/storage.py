@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dagrpo.algorithm import find_method
 from dagrpo.config import Experiment, HubProblems, Train
+from dagrpo.plan.hours import state_bytes
 from dagrpo.plan.memory import FP32, setup_of, trained
 from dagrpo.plan.shapes import Shape, shape_of
 from dagrpo.plan.taken import PROMPT_TOKENS, SHARE_OF_DEMONSTRATION
@@ -36,7 +37,7 @@ def disk_bytes(experiment: Experiment) -> float:
         for arm in experiment.arms:
             train = experiment.train_of(arm)
             total += whole * len(experiment.seeds_of(arm)) * (1 + len(train.snapshots))
-            states.append(SEALED * _state(shape, experiment, train) + whole * len(train.snapshots))
+            states.append(SEALED * state_bytes(shape, setup_of(experiment, train)) + whole * len(train.snapshots))
         total += max(states) / len(experiment.bases)
     return total
 
@@ -64,7 +65,7 @@ def run_host(experiment: Experiment, shape: Shape, arm: str) -> Host:
     on_cpu = experiment.device == "cpu"
     training = shape.parameters * FP32 * (2 if setup.gathers else 1) + 3 * trained(shape, setup) * FP32
     whole = shape.parameters * FP32 * (1 if setup.lora is None else 2)  # with adapters a merged copy stands beside
-    leaving = max(_state(shape, experiment, train), whole)
+    leaving = max(state_bytes(shape, setup), whole)
     engine = experiment.engine.kind == "vllm"
     return Host(
         processes * (PROGRAM + (CUDA if not on_cpu else 0) + (VLLM if engine else 0)),
@@ -90,10 +91,3 @@ def _rows(experiment: Experiment, train: Train, arm: str) -> float:
     prompt = PROMPT_TOKENS * (TEXT + TOKEN)
     demonstration = SHARE_OF_DEMONSTRATION * train.max_new_tokens
     return count * (prompt + demonstration * (TEXT + TOKEN * algorithm.needs_demonstrations))
-
-
-def _state(shape: Shape, experiment: Experiment, train: Train) -> float:
-    """A sealed state: weights, and two moments of all that learns."""
-    setup = setup_of(experiment, train)
-    learns = trained(shape, setup)
-    return FP32 * ((shape.parameters if setup.lora is None else learns) + 2 * learns)
