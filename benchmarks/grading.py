@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from benchmarks.answers import HOSTILE, hostile_responses, ordinary_step
 from benchmarks.stopwatch import stopwatch
-from dagrpo.records import Problem
+from dagrpo.records import Problem, Response
 from dagrpo.signals import never
 from dagrpo.verify import Graded, MathVerifier
 from dagrpo.verify.workers import Workers
@@ -69,7 +69,7 @@ def throughput(verifier: MathVerifier, calls: int) -> list[Rate]:
         problems, responses = zip(*pairs, strict=True)
         started = time.perf_counter()
         with stopwatch(verifier.workers) as watch:
-            verifier.grade(problems, responses, ["stop"] * len(pairs))
+            verifier.grade(problems, [Response(text, "stop", "") for text in responses])
         rates.append(Rate(len(pairs) / (time.perf_counter() - started), len(pairs) / watch.seconds))
     return rates
 
@@ -79,7 +79,7 @@ def delay(verifier: MathVerifier, responses: list[str]) -> Delay:
     question = Problem("hostile", "benchmark", "?", "x")
     started = time.perf_counter()
     with stopwatch(verifier.workers) as watch:
-        graded = verifier.grade([question] * len(responses), responses, ["stop"] * len(responses))
+        graded = verifier.grade([question] * len(responses), [Response(text, "stop", "") for text in responses])
     return Delay(time.perf_counter() - started, watch.seconds, graded)
 
 

@@ -74,7 +74,9 @@ def rollouts(policy: Policy, problems: Sequence[Problem], arguments: argparse.Na
 def evaluation(policy: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) -> None:
     """Four samples of each problem in batches as evaluation makes them, against batches that never refill a row."""
     rows, samples = 2 * arguments.prompts * arguments.group, 4
-    requests = [Request(problem.id, render(problem, policy.tokenizer, PromptSpec()), samples) for problem in problems]
+    requests = [
+        Request(problem.id, render(problem, policy.tokenizer, PromptSpec()).tokens, samples) for problem in problems
+    ]
     engine = TorchEngine(policy, rows)
     sampling = Sampling(0.6, arguments.budget, 0, "benchmark")
 
@@ -246,7 +248,8 @@ def _sampled(
     """Requests for the problems of a first step, their samples, and the function that samples them."""
     chosen = problems_of_step(problems, prompts, step=0, seed=0)
     requests = [
-        Request(problem.id, render(problem, policy.tokenizer, PromptSpec()), arguments.group) for problem in chosen
+        Request(problem.id, render(problem, policy.tokenizer, PromptSpec()).tokens, arguments.group)
+        for problem in chosen
     ]
     engine = TorchEngine(policy, prompts * arguments.group)
     sampling = Sampling(1.0, arguments.budget, 0, "benchmark")

@@ -14,7 +14,7 @@ from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.sharding import Weights
 from dagrpo.problems.prompts import render
-from dagrpo.records import Problem
+from dagrpo.records import Problem, Response
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.scorers import make_scorer
 from dagrpo.signals import never
@@ -101,7 +101,7 @@ def trl_steps(
 
     def reward(completions: list[str], completion_ids: list[list[int]], number: list[int], **_: Any) -> list[float]:
         tokens.append(sum(map(len, completion_ids)))
-        graded = grader.grade([chosen[i] for i in number], completions, ["stop"] * len(completions))
+        graded = grader.grade([chosen[i] for i in number], [Response(text, "stop", "") for text in completions])
         return [float(outcome.verdict == "correct") for outcome in graded]
 
     class Clock(TrainerCallback):
@@ -148,5 +148,5 @@ def _prompt_text(problem: Problem, policy: Policy) -> str:
     """The rendered prompt as text, which must give the very tokens that our side reads."""
     messages = [{"role": "user", "content": problem.prompt}]
     text: str = policy.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    assert tuple(policy.tokenizer(text).input_ids) == render(problem, policy.tokenizer, PromptSpec())
+    assert tuple(policy.tokenizer(text).input_ids) == render(problem, policy.tokenizer, PromptSpec()).tokens
     return text

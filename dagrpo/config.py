@@ -272,6 +272,11 @@ class Verifier(Strict):
 
     kind: Literal["exact", "math"] = "math"
     judge: Literal["math_verify", "sympy"] = Field("math_verify", description="Whose word is the verdict (kind math).")
+    thought: Literal["optional", "required"] = Field(
+        "optional",
+        description="Whether an answer must follow a closed thought (required: the reward of LUFFY, a box inside the "
+        "thought counts for nothing) or need not, and the box of a closed thought counts where nothing follows it.",
+    )
     workers: int = Field(1, ge=1, description="Killable worker processes (kind math).")
     seconds: float = Field(2.0, gt=0, description="Wall-clock limit of one verdict (seconds; kind math).")
 

@@ -31,7 +31,7 @@ from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
 from dagrpo.progress import progress
-from dagrpo.records import Problem, Rollout, Verdict
+from dagrpo.records import Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import make_engine
 from dagrpo.scorers import Tools, make_scorer
@@ -131,12 +131,17 @@ def sample_groups(
 ) -> list[StoredGroup]:
     """Sample and grade the groups of some problems; advantages are rewards less their mean."""
     asked = spec.probe
+    prompts = [render(problem, policy.tokenizer, spec.prompt) for problem in batch]
     requests = [
-        Request(problem.id, render(problem, policy.tokenizer, spec.prompt), asked.group_size) for problem in batch
+        Request(problem.id, prompt.tokens, asked.group_size) for problem, prompt in zip(batch, prompts, strict=True)
     ]
     rollouts = engine.sample(requests, Sampling(asked.temperature, asked.max_new_tokens, 0, "probe"))
-    rows = [(problem, rollout) for problem, group in zip(batch, rollouts, strict=True) for rollout in group]
-    graded = verifier.grade([p for p, _ in rows], [r.text for _, r in rows], [r.finish for _, r in rows])
+    rows = [
+        (problem, Response(rollout.text, rollout.finish, prompt.opening))
+        for problem, prompt, group in zip(batch, prompts, rollouts, strict=True)
+        for rollout in group
+    ]
+    graded = verifier.grade([problem for problem, _ in rows], [response for _, response in rows])
     verdicts = iter(outcome.verdict for outcome in graded)
     return [
         _group(problem, request.prompt_tokens, group, [next(verdicts) for _ in group])

@@ -50,6 +50,24 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Response:
+    """What is graded: the text of a response, how it ended, and its opening, which the prompt holds already.
+
+    The opening is what the prompt ends with of the assistant's turn, such as the tag of a thought. A response is read
+    from its opening on.
+    """
+
+    text: str
+    finish: Finish
+    opening: str
+
+    @property
+    def whole(self) -> str:
+        """The text from the opening on."""
+        return self.opening + self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One response to one problem: sampled from the policy, or an off-policy demonstration (an anchor).
 

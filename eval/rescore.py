@@ -9,7 +9,7 @@ from typing import Any
 from dagrpo.checkpoints import write_atomically
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
-from dagrpo.records import Problem
+from dagrpo.records import Problem, Response
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Graded, Verifier, make_verifier
 from eval.files import read_lines
@@ -37,9 +37,9 @@ def rescore(
     records = list(read_lines(samples))
     known = {(problem.family, problem.id): problem for problem in problems}
     asked = [_problem(record, known, samples) for record in records]
-    texts = [f"<think>\n{record['text']}" if record.get("thought_opened") else record["text"] for record in records]
+    responses = [Response(record["text"], record["finish"], record["opening"]) for record in records]
     with make_verifier(spec, should_stop) as verifier:
-        graded = verifier.grade(asked, texts, [record["finish"] for record in records])
+        graded = verifier.grade(asked, responses)
         agreed = _majorities(records, asked, graded, verifier) if "majority" in records[0] else {}
     changed = sum(record["verdict"] != one.verdict.value for record, one in zip(records, graded, strict=True))
     lines = [

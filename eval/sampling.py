@@ -18,7 +18,7 @@ from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
 from dagrpo.progress import progress
-from dagrpo.records import Problem
+from dagrpo.records import Problem, Response
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.signals import ShouldStop, never
@@ -122,26 +122,29 @@ def sampled(
     batch: list[Problem], policy: Policy, engine: Engine, verifier: Verifier, spec: EvaluationSpec, seed: int
 ) -> list[dict[str, Any]]:
     """Sample each problem of a batch and grade it: one record for each sample, in order."""
+    prompts = [render(problem, policy.tokenizer, spec.prompt) for problem in batch]
     requests = [
-        Request(problem.id, render(problem, policy.tokenizer, spec.prompt), _samples(problem, spec))
-        for problem in batch
+        Request(problem.id, prompt.tokens, _samples(problem, spec))
+        for problem, prompt in zip(batch, prompts, strict=True)
     ]
     groups = engine.sample(requests, Sampling(spec.temperature, spec.max_new_tokens, seed, "evaluate", 0))
-    pairs = [
-        (problem, request, rollout)
-        for problem, request, rollouts in zip(batch, requests, groups, strict=True)
+    rows = [
+        (problem, prompt, rollout)
+        for problem, prompt, rollouts in zip(batch, prompts, groups, strict=True)
         for rollout in rollouts
     ]
-    graded = verifier.grade([p for p, _, _ in pairs], [r.text for _, _, r in pairs], [r.finish for _, _, r in pairs])
+    responses = [Response(rollout.text, rollout.finish, prompt.opening) for _, prompt, rollout in rows]
+    graded = verifier.grade([problem for problem, _, _ in rows], responses)
     return [
         {
             "problem_id": problem.id,
             "family": problem.family,
             "level": problem.level,
             "problem_hash": problem.digest(),
-            "prompt_hash": sha256(json.dumps(request.prompt_tokens).encode()).hexdigest(),
+            "prompt_hash": sha256(json.dumps(prompt.tokens).encode()).hexdigest(),
             "sample": rollout.index,
             "seed": seed,
+            "opening": prompt.opening,
             "text": rollout.text,
             "tokens": len(rollout.tokens),
             "finish": rollout.finish,
@@ -150,7 +153,7 @@ def sampled(
             "rule": outcome.rule,
             "judges": outcome.judges,
         }
-        for (problem, request, rollout), outcome in zip(pairs, graded, strict=True)
+        for (problem, prompt, rollout), outcome in zip(rows, graded, strict=True)
     ]
 
 

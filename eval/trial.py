@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ from dagrpo.config import EvaluationSpec
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.policy.device import resolve_device
+from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
-from dagrpo.records import Problem, Verdict
+from dagrpo.records import Problem, Response, Verdict
 from dagrpo.rollout.make import make_engine
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
@@ -47,10 +49,15 @@ def trial(
     device = resolve_device(spec.device)
     policy = load_policy(model, policy_device(spec.engine, device))
     parts = [first_of_each(read_problems(path)) for path in (train, evaluation)]
+
+    def openings(problems: Sequence[Problem]) -> list[str]:
+        return [render(problem, policy.tokenizer, spec.prompt).opening for problem in problems]
+
     with make_verifier(spec.verifier, should_stop) as verifier:
         for part in parts:
-            check_golds(part, verifier, spec)
-        check_demonstrations(first_of_each(read_problems(train), DEMONSTRATIONS), verifier, spec)
+            check_golds(part, openings(part), verifier, spec.verifier.kind)
+        shown = [problem for problem in first_of_each(read_problems(train), DEMONSTRATIONS) if problem.solution]
+        check_demonstrations(shown, openings(shown), verifier, spec.verifier.kind)
         with make_engine(spec.engine, policy, spec.rollout_rows, device, should_stop) as engine:
             records = sampled([*parts[0], *parts[1]], policy, engine, verifier, spec, seed=0)
     write_atomically(out, "".join(json.dumps(record) + "\n" for record in records).encode())
@@ -66,13 +73,15 @@ def first_of_each(problems: list[Problem], rows: int = ROWS) -> list[Problem]:
     return [problem for family in found.values() for problem in family[:rows]]
 
 
-def check_golds(problems: list[Problem], verifier: Verifier, spec: EvaluationSpec) -> None:
+def check_golds(problems: Sequence[Problem], openings: Sequence[str], verifier: Verifier, kind: str) -> None:
     """Give the verifier each problem's own answer in the form that a model is asked for.
 
     Raises:
         UserError: of some family it calls none right. (Of real rows, one may be beyond it.)
     """
-    graded = verifier.grade(problems, [stated(problem, spec) for problem in problems], ["stop"] * len(problems))
+    graded = verifier.grade(
+        problems, [stated(problem, opening, kind) for problem, opening in zip(problems, openings, strict=True)]
+    )
     met = {problem.family: (problem, outcome) for problem, outcome in zip(problems, graded, strict=True)}
     right = {
         problem.family for problem, outcome in zip(problems, graded, strict=True) if outcome.verdict is Verdict.CORRECT
@@ -80,38 +89,38 @@ def check_golds(problems: list[Problem], verifier: Verifier, spec: EvaluationSpe
     for family, (problem, outcome) in met.items():
         if family not in right:
             raise UserError(
-                f"{family}: the verifier (kind {spec.verifier.kind}) does not take the problems' own answers for right "
+                f"{family}: the verifier (kind {kind}) does not take the problems' own answers for right "
                 f"({problem.id!r}: {problem.answer!r} is {outcome.verdict.value}), so no response could be; correct "
                 "the form of the answers, or verifier.kind"
             )
 
 
-def check_demonstrations(problems: list[Problem], verifier: Verifier, spec: EvaluationSpec) -> None:
-    """Grade the problems' demonstrations as responses of the policy would be; problems without one are passed over.
+def check_demonstrations(problems: Sequence[Problem], openings: Sequence[str], verifier: Verifier, kind: str) -> None:
+    """Grade the problems' demonstrations as responses of the policy would be.
 
     A gold always agrees with itself, but a gold in another form than the answers agrees with no demonstration.
 
     Raises:
         UserError: of some family none is right.
     """
-    shown = [problem for problem in problems if problem.solution]
-    texts = [f"{spec.prompt.opening or ''}{problem.solution}" for problem in shown]
-    graded = verifier.grade(shown, texts, ["stop"] * len(shown))
-    pairs = list(zip(shown, graded, strict=True))
+    responses = [
+        Response(problem.solution or "", "stop", opening) for problem, opening in zip(problems, openings, strict=True)
+    ]
+    pairs = list(zip(problems, verifier.grade(problems, responses), strict=True))
     right = {problem.family for problem, outcome in pairs if outcome.verdict is Verdict.CORRECT}
     for problem, outcome in pairs:
         if problem.family not in right:
             raise UserError(
-                f"{problem.family}: the verifier (kind {spec.verifier.kind}) takes no demonstration for right "
+                f"{problem.family}: the verifier (kind {kind}) takes no demonstration for right "
                 f"({problem.id!r} ends with {(problem.solution or '')[-40:]!r}, the gold is {problem.answer!r}: "
                 f"{outcome.verdict.value}); correct the form of the golds or of the demonstrations, the opening, or "
-                "verifier.kind"
+                "the verifier's settings"
             )
 
 
-def stated(problem: Problem, spec: EvaluationSpec) -> str:
+def stated(problem: Problem, opening: str, kind: str) -> Response:
     """A response that does nothing but state a problem's answer, after the thought where the prompt opens one."""
-    if spec.verifier.kind == "exact":
-        return f"A{problem.answer}"
-    closing = "</think>\n" if "<think>" in (spec.prompt.opening or "") else ""
-    return rf"{closing}\boxed{{{problem.answer}}}"
+    if kind == "exact":
+        return Response(f"A{problem.answer}", "stop", opening)
+    closing = "</think>\n" if "<think>" in opening else ""
+    return Response(rf"{closing}\boxed{{{problem.answer}}}", "stop", opening)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagrpo.config import Verifier as VerifierSpec
-from dagrpo.records import Problem
+from dagrpo.records import Problem, Response
 from dagrpo.verify import Verifier, make_verifier
 from eval.nine.majority import majority
 
@@ -18,7 +18,7 @@ def verifier() -> Iterator[Verifier]:
 
 def score(verifier: Verifier, gold: str, *answers: str, choices: tuple[str, ...] | None = None) -> float:
     problem = Problem("p", "f", "?", gold, choices=choices)
-    graded = verifier.grade([problem] * len(answers), answers, ["stop"] * len(answers))
+    graded = verifier.grade([problem] * len(answers), [Response(text, "stop", "") for text in answers])
     return majority([problem], [graded], verifier)[0]
 
 
@@ -52,5 +52,8 @@ def test_letters_are_compared_as_letters(verifier: Verifier) -> None:
 
 def test_problems_do_not_vote_for_each_other(verifier: Verifier) -> None:
     problems = [Problem("p", "f", "?", "2"), Problem("q", "f", "?", "3")]
-    graded = [verifier.grade([problem] * 3, boxed("2", "2", "3"), ["stop"] * 3) for problem in problems]
+    graded = [
+        verifier.grade([problem] * 3, [Response(text, "stop", "") for text in boxed("2", "2", "3")])
+        for problem in problems
+    ]
     assert majority(problems, graded, verifier) == [1, 0]

@@ -16,8 +16,8 @@ from tests.miniature import stop_after
 SECOND_BATCH = 30 * ROUNDS
 """Decoding steps after which the first batch of these tests is kept and the last one is not."""
 KEYS = [
-    "problem_id", "family", "level", "problem_hash", "prompt_hash", "sample", "seed", "text", "tokens", "finish",
-    "verdict", "extracted", "rule", "judges",
+    "problem_id", "family", "level", "problem_hash", "prompt_hash", "sample", "seed", "opening", "text", "tokens",
+    "finish", "verdict", "extracted", "rule", "judges",
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from eval.nine.lm_task import Response, _from_its_thought_on, averages
+from eval.nine.lm_task import Response, averages
 
 NINE = [name for name, benchmark in BENCHMARKS.items() if benchmark.domain != "extra"]
 
@@ -147,11 +147,6 @@ def test_the_end_of_a_plain_response_is_told_by_its_tokens(made_up: Path, base: 
             gen_kwargs={"max_gen_toks": budget},
         )
         assert results["results"]["dagrpo_math500"][f"{key},graded"] == 1
-
-
-def test_a_thought_that_the_prompt_opened_must_be_closed() -> None:
-    assert _from_its_thought_on("[assistant]<think>\n", "so") == "<think>\nso"
-    assert _from_its_thought_on("[assistant]", "so") == "so"
 
 
 def test_disagreement_is_a_share_of_the_samples() -> None:

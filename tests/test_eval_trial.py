@@ -55,15 +55,16 @@ def test_a_gold_that_no_response_could_meet_ends_it(
 
 @pytest.mark.parametrize("opening", [None, "<think>\n"])
 def test_golds_are_held_against_the_verifier_in_the_form_that_is_asked_for(opening: str | None) -> None:
-    spec = _spec(Verifier(), opening)
     fine = [
         Problem("1", "math", "?", r"\frac{1}{2}"),
         Problem("2", "choice", "?", "B", choices=("two", "three")),
         Problem("3", "math", "?", "$(0, 3]$"),
     ]
-    with make_verifier(spec.verifier) as verifier:
-        check_golds(fine, verifier, spec)
+    with make_verifier(Verifier(thought="required" if opening else "optional")) as verifier:
+        check_golds(fine, [opening or ""] * 3, verifier, "math")
         beyond = Problem("4", "math", "?", "see the figure } {")
-        check_golds([*fine, beyond], verifier, spec)  # one of real rows may be beyond the verifier
+        check_golds(
+            [*fine, beyond], [opening or ""] * 4, verifier, "math"
+        )  # one of real rows may be beyond the verifier
         with pytest.raises(UserError, match=r"^other: .*'4': .* wrong"):
-            check_golds([*fine, replace(beyond, family="other")], verifier, spec)
+            check_golds([*fine, replace(beyond, family="other")], [opening or ""] * 4, verifier, "math")

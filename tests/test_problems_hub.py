@@ -136,7 +136,8 @@ def test_a_prompt_ends_with_the_opening(folder: Path) -> None:
     tokenizer = build_tokenizer()
     problem = build(MiniProblems(train=1, evaluation=1)).train[0]
     plain, opened = (render(problem, tokenizer, PromptSpec(opening=opening)) for opening in (None, "12"))
-    assert opened == (*plain, *tokenizer.encode("12", add_special_tokens=False))
+    assert opened.tokens == (*plain.tokens, *tokenizer.encode("12", add_special_tokens=False))
+    assert (plain.opening, opened.opening) == ("", "12")
 
 
 def test_a_base_is_copied_with_a_longer_window(base: Path, tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ def test_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def test_render(tokenizer: PreTrainedTokenizerBase) -> None:
-    plain = render(PROBLEM, tokenizer, PromptSpec())
+    plain = render(PROBLEM, tokenizer, PromptSpec()).tokens
     assert tokenizer.decode(plain) == "<|user|>12+7-3<|assistant|>"
     assert len(plain) == 7
-    told = render(PROBLEM, tokenizer, PromptSpec(system_prompt="Be brief.", instruction="Think."))
+    told = render(PROBLEM, tokenizer, PromptSpec(system_prompt="Be brief.", instruction="Think.")).tokens
     assert tokenizer.decode(told) == "<|system|>Be brief.<|user|>12+7-3\nThink.<|assistant|>"
 
 

@@ -34,7 +34,7 @@ def requests(policy: Policy, problems: Path) -> list[ScoreRequest]:
             text,
             Verdict.WRONG,
             True,
-            render(problem, policy.tokenizer, PromptSpec()),
+            render(problem, policy.tokenizer, PromptSpec()).tokens,
             (*policy.tokenizer.encode(text, add_special_tokens=False), policy.tokenizer.eos_token_id),
         )
         for problem in read_problems(problems)[:3]

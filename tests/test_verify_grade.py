@@ -12,7 +12,7 @@ from benchmarks.grading import throughput
 from benchmarks.stopwatch import stopwatch
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.records import Finish, Problem, Verdict
+from dagrpo.records import Finish, Problem, Response, Verdict
 from dagrpo.signals import never
 from dagrpo.verify import Graded, MathVerifier, Verifier, make_verifier
 from dagrpo.verify.extract import extract
@@ -36,7 +36,7 @@ def problem(answer: str, choices: tuple[str, ...] | None = None, prompt: str = "
 
 
 def grade(verifier: Verifier, pairs: Sequence[tuple[Problem, str]], finish: Finish = "stop") -> list[Graded]:
-    return verifier.grade([p for p, _ in pairs], [response for _, response in pairs], [finish] * len(pairs))
+    return verifier.grade([p for p, _ in pairs], [Response(text, finish, "") for _, text in pairs])
 
 
 def boxed(pair: Pair) -> str:
@@ -59,9 +59,9 @@ def test_five_verdicts(math: Verifier) -> None:
         (r"\boxed{x+1} and so on", "length", Graded(CORRECT, "x+1", "boxed", {"math_verify": True, "sympy": True})),
         (r"\boxed{9^{9^{9}}}", "stop", Graded(TIMEOUT, "9^{9^{9}}", "boxed")),
     ]
-    responses, finishes = [row[0] for row in rows], [row[1] for row in rows]
-    assert math.grade([problem("x+1")] * len(rows), responses, finishes) == [row[2] for row in rows]
-    assert math.grade([], [], []) == []
+    responses = [Response(text, finish, "") for text, finish, _ in rows]
+    assert math.grade([problem("x+1")] * len(rows), responses) == [row[2] for row in rows]
+    assert math.grade([], []) == []
 
 
 def test_the_configured_judge_decides_and_both_are_recorded(math: Verifier) -> None:

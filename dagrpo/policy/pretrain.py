@@ -112,7 +112,7 @@ class Reading:
         }
         self.cells = corpus_problems(spec.corpus, seed, experiment)
         problems_read = [problem for cell in self.cells.values() for problem in cell]
-        self.prompts = {problem.id: render(problem, tokenizer, PromptSpec()) for problem in problems_read}
+        self.prompts = {problem.id: render(problem, tokenizer, PromptSpec()).tokens for problem in problems_read}
         self.facts = [(self._ids(f"<|assistant|>{left}"), self._ids(result)) for left, result in facts()]
 
     def batch(self, step: int) -> list[PackedGroup]:

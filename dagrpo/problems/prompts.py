@@ -1,5 +1,8 @@
 """From a problem to token ids: the rendered question, and the demonstration that answers it."""
 
+import re
+from dataclasses import dataclass
+
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
@@ -7,9 +10,27 @@ from dagrpo.config import PromptSpec
 from dagrpo.errors import UserError
 from dagrpo.records import Problem
 
+_OPENED = re.compile(r"<think>\s*\Z")
 
-def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptSpec) -> tuple[int, ...]:
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt as token ids, and what of the response it holds already (:class:`dagrpo.records.Response`)."""
+
+    tokens: tuple[int, ...]
+    opening: str
+
+
+def opened_thought(prompt: str) -> str:
+    """The tag of a thought that a prompt ends with, with the spaces behind it; empty where it opens none."""
+    found = _OPENED.search(prompt)
+    return found[0] if found else ""
+
+
+def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptSpec) -> Prompt:
     """Render a problem through the tokenizer's chat template, up to where the response begins or its opening ends.
+
+    The opening is that of the configuration, after a thought that the template opens by itself.
 
     Raises:
         UserError: where the tokenizer has no chat template, or one that refuses these messages or leaves one out.
@@ -32,7 +53,9 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
                 f"the base's chat template leaves the message of the {message['role']} out; correct "
                 "chat_template.jinja in its folder, or, where it takes no system message, leave system_prompt out"
             )
-    return tuple(tokenizer.encode(f"{text}{prompt.opening or ''}", add_special_tokens=False))
+    opening = prompt.opening or ""
+    tokens = tokenizer.encode(f"{text}{opening}", add_special_tokens=False)
+    return Prompt(tuple(tokens), opened_thought(text) + opening)
 
 
 def encode_anchor(problem: Problem, tokenizer: PreTrainedTokenizerBase, budget: int) -> tuple[int, ...]:

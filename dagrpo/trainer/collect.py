@@ -18,7 +18,7 @@ from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.prompts import encode_anchor, render
-from dagrpo.records import Group, Problem, Rollout, Verdict
+from dagrpo.records import Group, Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
 from dagrpo.trainer.credit import assign_credit, checked, group_any
@@ -96,6 +96,7 @@ class Collector:
         self.train, self.prompt, self.seed, self.world = train, prompt, seed, world
         # Token ids of the whole data set: as arrays they take a tenth of what they take as tuples.
         self._prompts: dict[str, np.ndarray] = {}
+        self._opened: str | None = None
         self._anchors: dict[str, np.ndarray] = {}
         self._anchor_verdicts: dict[str, Verdict] = {}
         self.accepted: list[Problem] = []
@@ -263,10 +264,10 @@ class Collector:
         return self.world.spread(self._verdicts, pairs)
 
     def _verdicts(self, pairs: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
+        opening = self._opening() if pairs else ""
         graded = self.verifier.grade(
             [problem for problem, _ in pairs],
-            [rollout.text for _, rollout in pairs],
-            [rollout.finish for _, rollout in pairs],
+            [Response(rollout.text, rollout.finish, opening) for _, rollout in pairs],
         )
         return [outcome.verdict for outcome in graded]
 
@@ -289,12 +290,18 @@ class Collector:
         scores[chosen] = torch.tensor([to_ten(score) for score in self.scorer.score(requests)])
         return scores
 
+    def _opening(self) -> str:
+        """What every prompt holds of its response already."""
+        if self._opened is None:
+            self._opened = render(self.problems[0], self.policy.tokenizer, self.prompt).opening
+        return self._opened
+
     def prompt_of(self, problem: Problem, question: str | None = None) -> tuple[int, ...]:
         """The problem as a prompt, or ``question`` in its place: token ids."""
         if question is not None:
-            return render(replace(problem, prompt=question), self.policy.tokenizer, self.prompt)
+            return render(replace(problem, prompt=question), self.policy.tokenizer, self.prompt).tokens
         if problem.id not in self._prompts:
-            self._prompts[problem.id] = np.array(render(problem, self.policy.tokenizer, self.prompt), np.int32)
+            self._prompts[problem.id] = np.array(render(problem, self.policy.tokenizer, self.prompt).tokens, np.int32)
         return tuple(self._prompts[problem.id].tolist())
 
     def _anchor(self, problem: Problem) -> Rollout:

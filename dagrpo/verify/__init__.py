@@ -5,8 +5,8 @@ Five verdicts. ``correct`` and ``wrong``: an answer was found and judged. ``no_a
 it was refused, since it asks for a number of over 10,000 digits or a computation as large, or given up
 (:mod:`dagrpo.verify.workers`).
 
-A response is graded as it reads from the start of its thought on: where the prompt's template opens the thought, an
-answer in front of ``</think>`` is part of it.
+A response is read from its opening on (:class:`dagrpo.records.Response`): where the prompt opens a thought, all that
+stands in front of ``</think>`` is part of it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ from typing import Literal, Protocol, Self
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.problems.mini import extract_answer
-from dagrpo.records import Finish, Problem, Verdict
+from dagrpo.records import Problem, Response, Verdict
 from dagrpo.signals import ShouldStop, check, never
-from dagrpo.verify.extract import LETTERS, Extraction, extract
+from dagrpo.verify.extract import LETTERS, Extraction, ThoughtRule, extract
 from dagrpo.verify.settle import Judgement, settle
 from dagrpo.verify.workers import Workers
 
-__all__ = ["Graded", "JudgeName", "Verifier", "make_verifier"]
+__all__ = ["Graded", "JudgeName", "Verifier", "make_verifier", "stated"]
 
 JudgeName = Literal["math_verify", "sympy"]
 _JUDGES: tuple[JudgeName, ...] = ("math_verify", "sympy")
@@ -46,8 +46,8 @@ class Graded:
 class Verifier(Protocol):
     """Grades responses; to be closed, or used in a ``with`` block."""
 
-    def grade(self, problems: Sequence[Problem], responses: Sequence[str], finishes: Sequence[Finish]) -> list[Graded]:
-        """Grade response i to problem i, which ended by finish i.
+    def grade(self, problems: Sequence[Problem], responses: Sequence[Response]) -> list[Graded]:
+        """Grade response i to problem i.
 
         Raises:
             UserError: a problem has an empty answer, or the answer of a multiple-choice problem is none of its letters.
@@ -64,11 +64,16 @@ class Verifier(Protocol):
     ) -> None: ...
 
 
+def stated(answer: str) -> Response:
+    """The response that states an answer and nothing else, behind a closed thought."""
+    return Response(rf"\boxed{{{answer}}}", "stop", "<think></think>")
+
+
 def make_verifier(spec: VerifierSpec, should_stop: ShouldStop = never) -> Verifier:
     """Build the verifier that a configuration names; workers start warming up in the background."""
     if spec.kind == "exact":
         return ExactVerifier(should_stop)
-    return MathVerifier(Workers(spec.workers, spec.seconds, should_stop), should_stop, spec.judge)
+    return MathVerifier(Workers(spec.workers, spec.seconds, should_stop), should_stop, spec.judge, spec.thought)
 
 
 class _Closing:
@@ -95,16 +100,16 @@ class ExactVerifier(_Closing):
     def __init__(self, should_stop: ShouldStop = never) -> None:
         self.should_stop = should_stop
 
-    def grade(self, problems: Sequence[Problem], responses: Sequence[str], finishes: Sequence[Finish]) -> list[Graded]:
+    def grade(self, problems: Sequence[Problem], responses: Sequence[Response]) -> list[Graded]:
         """See :meth:`Verifier.grade`."""
         _check_golds(problems)
-        return [self._grade(*row) for row in zip(problems, responses, finishes, strict=True)]
+        return [self._grade(*row) for row in zip(problems, responses, strict=True)]
 
-    def _grade(self, problem: Problem, response: str, finish: Finish) -> Graded:
+    def _grade(self, problem: Problem, response: Response) -> Graded:
         check(self.should_stop)
-        if finish == "length":
+        if response.finish == "length":
             return Graded(Verdict.TRUNCATED, None, "none")
-        answer = extract_answer(response)
+        answer = extract_answer(response.whole)
         if answer is None:
             return Graded(Verdict.NO_ANSWER, None, "none")
         right = answer == problem.answer.strip()
@@ -112,23 +117,30 @@ class ExactVerifier(_Closing):
 
 
 class MathVerifier(_Closing):
-    """Grades mathematical and multiple-choice answers; ``decisive`` names the judge whose word is the verdict.
+    """Grades mathematical and multiple-choice answers; ``decisive`` names the judge whose word is the verdict, and
+    ``thought`` the rule on thoughts (:mod:`dagrpo.verify.extract`).
 
     A letter is compared here (judge ``letter``). Other answers go to both judges, each distinct pair of gold and answer
     once: what a judge said of a pair is remembered, since it depends on nothing else.
     """
 
-    def __init__(self, workers: Workers, should_stop: ShouldStop = never, decisive: JudgeName = "math_verify") -> None:
-        self.workers, self.should_stop, self.decisive = workers, should_stop, decisive
+    def __init__(
+        self,
+        workers: Workers,
+        should_stop: ShouldStop = never,
+        decisive: JudgeName = "math_verify",
+        thought: ThoughtRule = "optional",
+    ) -> None:
+        self.workers, self.should_stop, self.decisive, self.thought = workers, should_stop, decisive, thought
         self._known: dict[tuple[str, str], dict[str, Judgement]] = {}
 
-    def grade(self, problems: Sequence[Problem], responses: Sequence[str], finishes: Sequence[Finish]) -> list[Graded]:
+    def grade(self, problems: Sequence[Problem], responses: Sequence[Response]) -> list[Graded]:
         """See :meth:`Verifier.grade`."""
         _check_golds(problems)
         found: list[Extraction] = []
-        for problem, response, finish in zip(problems, responses, finishes, strict=True):
+        for problem, response in zip(problems, responses, strict=True):
             check(self.should_stop)
-            found.append(extract(response, finish, problem.choices))
+            found.append(extract(response.whole, response.finish, problem.choices, self.thought))
         judged = self._judge(
             dict.fromkeys(
                 (problem.answer, extraction.answer)
@@ -136,7 +148,7 @@ class MathVerifier(_Closing):
                 if extraction.answer is not None and problem.choices is None
             )
         )
-        return [self._graded(*row, judged) for row in zip(problems, found, finishes, strict=True)]
+        return [self._graded(*row, judged) for row in zip(problems, found, responses, strict=True)]
 
     def close(self) -> None:
         """End the workers."""
@@ -168,12 +180,12 @@ class MathVerifier(_Closing):
         self,
         problem: Problem,
         extraction: Extraction,
-        finish: Finish,
+        response: Response,
         judged: dict[tuple[str, str], dict[str, Judgement]],
     ) -> Graded:
         answer, rule = extraction.answer, extraction.rule
         if answer is None:
-            return Graded(Verdict.TRUNCATED if finish == "length" else Verdict.NO_ANSWER, None, rule)
+            return Graded(Verdict.TRUNCATED if response.finish == "length" else Verdict.NO_ANSWER, None, rule)
         if problem.choices is not None:
             right = answer == problem.answer
             return Graded(Verdict.CORRECT if right else Verdict.WRONG, answer, rule, {"letter": right})

@@ -1,13 +1,19 @@
 """Find the answer in a response.
 
-Thoughts (``<think>…</think>``) are set apart first; an unfinished one is discarded, and a ``</think>`` that nothing
-opened closes a thought that the prompt's template opened. Then the first rule that finds something decides:
+Thoughts (``<think>…</think>``) are set apart first; an unfinished one is discarded. Two rules say what they count for:
+
+``optional``          a response needs none, and the box of a finished thought counts where no answer stands outside
+``required``          what stands between the end of the first thought and that of a second is all that counts; without
+                      a finished thought there is no answer (the reward of LUFFY, arXiv 2504.14945, whose protocol
+                      DaGRPO follows: reward_impl_version 3 of its code)
+
+Then the first rule that finds something decides:
 
 ``boxed``             the last non-empty ``\\boxed{…}`` (or ``\\fbox``) outside thoughts that is closed
 ``answer_tag``        the last non-empty ``<answer>…</answer>`` outside thoughts
 ``phrase``            what follows the last "answer is", "answer:", "####" or heading "Final Answer" outside thoughts,
                       up to the sentence's end; of a sentence ("the largest n is 34") what follows its last verb
-``boxed_in_thought``  the last non-empty box of a finished thought
+``boxed_in_thought``  the last non-empty box of a finished thought, where thoughts are optional
 ``bare``              multiple choice only: a single line that is nothing but an option
 
 Boxes that follow each other with nothing between but a joining word, a comma, marks of mathematics or a name
@@ -25,10 +31,12 @@ exactly one option. An answer that names several options names none.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from dagrpo.records import Finish
 from dagrpo.verify.text import clean, same_text
 
+ThoughtRule = Literal["optional", "required"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _BRACE = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
@@ -58,9 +66,11 @@ class Extraction:
     rule: str
 
 
-def extract(response: str, finish: Finish, choices: Sequence[str] | None = None) -> Extraction:
+def extract(
+    response: str, finish: Finish, choices: Sequence[str] | None = None, thought: ThoughtRule = "optional"
+) -> Extraction:
     """Find the answer of a response; of a multiple-choice question its letter, where it names one."""
-    found = _find(response, finish, choices)
+    found = _find(*_outside_and_in_thoughts(response, thought), finish, choices)
     if found.answer is None or choices is None:
         return found
     letter, rule = read_choice(found.answer, choices)
@@ -83,8 +93,14 @@ def read_choice(answer: str, choices: Sequence[str]) -> tuple[str | None, str]:
     return letter, "letter"
 
 
-def _find(response: str, finish: Finish, choices: Sequence[str] | None) -> Extraction:
-    outside, thoughts = split_thoughts(response)
+def _outside_and_in_thoughts(response: str, thought: ThoughtRule) -> tuple[str, str]:
+    if thought == "optional":
+        return split_thoughts(response)
+    _, *after = response.split("</think>")
+    return (after[0], "") if after else ("", "")
+
+
+def _find(outside: str, thoughts: str, finish: Finish, choices: Sequence[str] | None) -> Extraction:
     if (answer := boxed_answer(outside)) is not None:
         return Extraction(answer, "boxed")
     if (answer := _last_tag(outside)) is not None:

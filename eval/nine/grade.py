@@ -12,9 +12,9 @@ from dagrpo.checkpoints import flush
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.progress import progress
-from dagrpo.records import Finish, Problem
+from dagrpo.records import Problem, Response
 from dagrpo.signals import ShouldStop, never
-from dagrpo.verify import Graded, Verifier, make_verifier
+from dagrpo.verify import Graded, Verifier, make_verifier, stated
 from dagrpo.verify.extract import LETTERS
 
 BATCH = 256
@@ -27,9 +27,10 @@ def grade_file(
     """Grade a file of JSON Lines, and write each row back with what was found.
 
     A row holds ``gold`` and either ``response`` (the answer is looked for in it) or ``answer`` (a bare one), and may
-    hold ``choices`` (a list of options; then ``gold`` is a letter) and ``finish`` (``length`` where the token budget
-    cut the response). Other keys are kept. Added are ``verdict``, ``extracted``, ``rule``, ``judges`` and ``seconds``:
-    the wall time of the row's batch divided by its rows, so that of the row itself for a batch of one.
+    hold ``choices`` (a list of options; then ``gold`` is a letter), ``finish`` (``length`` where the token budget cut
+    the response) and ``opening`` (what the prompt held of the response already, such as ``<think>``). Other keys are
+    kept. Added are ``verdict``, ``extracted``, ``rule``, ``judges`` and ``seconds``: the wall time of the row's batch
+    divided by its rows, so that of the row itself for a batch of one.
 
     Returns:
         how many rows have each verdict, and under ``disagreement`` how many the two judges see differently.
@@ -72,10 +73,14 @@ def _grade(rows: list[dict[str, Any]], verifier: Verifier) -> list[Graded]:
         Problem(str(number), "grade", "", row["gold"], choices=tuple(row["choices"]) if row.get("choices") else None)
         for number, row in enumerate(rows)
     ]
-    # A bare answer is put into a box, so that it takes the same way through the verifier as a whole response.
-    texts = [rf"\boxed{{{row['answer']}}}" if "answer" in row else row["response"] for row in rows]
-    finishes: list[Finish] = [row.get("finish", "stop") for row in rows]
-    return verifier.grade(problems, texts, finishes)
+    # A bare answer is put into a response, so that it takes the same way through the verifier as a whole one.
+    responses = [
+        stated(row["answer"])
+        if "answer" in row
+        else Response(row["response"], row.get("finish", "stop"), row.get("opening", ""))
+        for row in rows
+    ]
+    return verifier.grade(problems, responses)
 
 
 def found(graded: Graded) -> dict[str, Any]:
@@ -119,6 +124,8 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: 'choices' must be a list of strings; correct it")
     if choices and row["gold"] not in tuple(LETTERS[: len(choices)]):
         raise UserError(f"{where}: 'gold' must be the letter of one of the {len(choices)} choices; correct it")
+    if not isinstance(row.get("opening", ""), str):
+        raise UserError(f"{where}: 'opening' must be a string; correct it or leave it out")
     if row.get("finish", "stop") not in ("stop", "length"):
         raise UserError(f"{where}: 'finish' must be stop or length; correct it or leave it out")
     return row

@@ -7,6 +7,7 @@ For the files in ``tasks/``, whichever model of lm-eval runs them. Metadata (``-
 ``source``    ``mirror`` or ``hub``, see :mod:`eval.nine.benchmarks`
 ``mirror``    folder that holds ``benchmarks/``, in place of DAGRPO_MIRROR
 ``judge``     the judge whose word is the verdict: ``math_verify`` or ``sympy``
+``thought``   whether an answer must follow a closed thought: ``optional`` or ``required``
 ``workers``   processes that judge answers
 ``seconds``   wall-clock limit of one verdict
 ``tokenizer`` where that of ``pretrained`` is not the one to count tokens with
@@ -23,7 +24,9 @@ from lm_eval.api.task import ConfigurableTask
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.config import parse
 from dagrpo.errors import UserError
+from dagrpo.problems.prompts import opened_thought
 from dagrpo.records import Finish, Verdict
+from dagrpo.records import Response as Sampled
 from dagrpo.verify import Graded, make_verifier
 from eval.nine.benchmarks import Form, load
 from eval.nine.grade import found
@@ -61,7 +64,9 @@ class Benchmark(ConfigurableTask):
         if not isinstance(settings["repeats"], int) or settings["repeats"] < 1:
             raise UserError(f"k: must be a whole number from 1 on, found {settings['repeats']!r}")
         self.verifier = parse(
-            VerifierSpec, {key: metadata[key] for key in ("judge", "workers", "seconds") if key in metadata}, "metadata"
+            VerifierSpec,
+            {key: metadata[key] for key in ("judge", "thought", "workers", "seconds") if key in metadata},
+            "metadata",
         )
         super().__init__(config=settings)
 
@@ -97,7 +102,7 @@ class Benchmark(ConfigurableTask):
         problems = [self.problems[instance.doc["id"]] for instance in instances]
         finishes = [[self._finish(response) for response in instance.resps] for instance in instances]
         rows = [
-            (problem, _from_its_thought_on(instance.args[0], response), finish)
+            (problem, Sampled(str(response), finish, opened_thought(instance.args[0])))
             for problem, instance, ends in zip(problems, instances, finishes, strict=True)
             for response, finish in zip(instance.resps, ends, strict=True)
         ]
@@ -112,7 +117,7 @@ class Benchmark(ConfigurableTask):
             about = {
                 "problem_hash": problem.digest(),
                 "level": problem.level,
-                "thought_opened": _opened(instance.args[0]),
+                "opening": opened_thought(instance.args[0]),
             }
             instance.filtered_resps[GRADED] = {**about, "samples": records, "majority": agreed}
 
@@ -145,15 +150,6 @@ def averages(doc: dict[str, Any], results: Sequence[dict[str, Any]]) -> dict[str
         "timeout": shares["timeout"],
         "disagreement": sum(apart) / len(apart),
     }
-
-
-def _from_its_thought_on(prompt: str, response: str) -> str:
-    """The response as the verifier wants it: with the opening tag of a thought that the prompt has opened."""
-    return f"<think>\n{response}" if _opened(prompt) else response
-
-
-def _opened(prompt: str) -> bool:
-    return prompt.rstrip().endswith("<think>")
 
 
 def _record(graded: Graded, finish: Finish) -> dict[str, Any]:
