@@ -37,6 +37,8 @@ def rescore(
     records = list(read_lines(samples))
     known = {(problem.family, problem.id): problem for problem in problems}
     asked = [_problem(record, known, samples) for record in records]
+    if any("opening" not in record for record in records):
+        raise UserError(f"{samples}: a record does not say what its prompt opened ('opening'); evaluate again")
     responses = [Response(record["text"], record["finish"], record["opening"]) for record in records]
     with make_verifier(spec, should_stop) as verifier:
         graded = verifier.grade(asked, responses)

@@ -20,7 +20,8 @@ def stored(folder: Path) -> Path:
     rows: list[dict[str, Any]] = [
         {
             "problem_id": problem.id, "family": problem.family, "problem_hash": problem.digest(), "sample": number,
-            "text": answer if answer == "no box" else rf"So \boxed{{{answer}}}.", "tokens": 5, "finish": "stop",
+            "opening": "", "text": answer if answer == "no box" else rf"So \boxed{{{answer}}}.", "tokens": 5,
+            "finish": "stop",
             "verdict": "timeout", "extracted": None, "rule": "none", "judges": {}, "majority": 0.0,
         }
         for problem in PROBLEMS
