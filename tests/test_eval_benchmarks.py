@@ -16,7 +16,6 @@ from eval.nine import benchmarks
 from eval.nine.benchmarks import BENCHMARKS, check, choose, evaluated, load
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 
-
 CONFIG = Path(__file__).parent.parent / "config"
 
 
