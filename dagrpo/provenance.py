@@ -44,6 +44,7 @@ def card(device: torch.device, versions: Mapping[str, str] | None = None) -> dic
         "hardware": {
             "device": _device_name(device),
             "processor": _processor(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
             "platform": platform.platform(),
         },

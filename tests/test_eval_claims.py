@@ -18,6 +18,7 @@ from eval.statistics import Scores, estimate
 from tests.claims_world import COLUMNS, FAMILY, with_curves, world
 
 REPRODUCED, CONTRADICTED, UNDECIDED = Verdict.REPRODUCED, Verdict.CONTRADICTED, Verdict.UNDECIDED
+NO_DIFFERENCE = Verdict.NO_DIFFERENCE
 
 
 def claim(statistic: dict[str, Any] | None = None, **settings: Any) -> Claim:
@@ -107,8 +108,11 @@ def test_without_correction_intervals_are_those_of_the_tables() -> None:
         (0.05, 0.01, REPRODUCED),
         (0.05, 0.04, UNDECIDED),
         (0.008, 0.002, UNDECIDED),  # surely above zero, perhaps too small to matter
-        (0.004, 0.001, CONTRADICTED),  # surely above zero, surely too small to matter
-        (0.0, 0.002, CONTRADICTED),
+        (0.004, 0.001, NO_DIFFERENCE),  # surely above zero, surely too small to matter
+        (0.0, 0.002, NO_DIFFERENCE),
+        (-0.004, 0.001, NO_DIFFERENCE),  # surely below zero, surely too small to matter
+        (-0.008, 0.002, CONTRADICTED),  # surely not what was claimed; the opposite may matter
+        (-0.01, 0.006, CONTRADICTED),
         (-0.05, 0.01, CONTRADICTED),
         (-0.01, 0.02, UNDECIDED),
     ],
@@ -144,6 +148,10 @@ def test_corpora_must_agree() -> None:
     assert overall([REPRODUCED, REPRODUCED]) is REPRODUCED
     assert overall([CONTRADICTED, CONTRADICTED]) is CONTRADICTED
     assert overall([REPRODUCED, CONTRADICTED, UNDECIDED]) is Verdict.DEPENDS
+    assert overall([NO_DIFFERENCE, NO_DIFFERENCE]) is NO_DIFFERENCE
+    assert overall([NO_DIFFERENCE, CONTRADICTED]) is CONTRADICTED  # what was claimed is excluded on both
+    assert overall([REPRODUCED, NO_DIFFERENCE]) is Verdict.DEPENDS
+    assert overall([NO_DIFFERENCE, UNDECIDED]) is UNDECIDED
     assert overall([REPRODUCED, UNDECIDED]) is UNDECIDED
     assert overall([CONTRADICTED, UNDECIDED]) is UNDECIDED
     assert overall([REPRODUCED, Verdict.NOT_APPLICABLE]) is UNDECIDED
@@ -170,12 +178,12 @@ def test_more_claims_make_longer_intervals_and_those_that_do_not_apply_make_none
     assert among.high - among.low > 1.15 * (alone.high - alone.low)
 
 
-def test_an_arm_against_itself_is_contradicted_not_a_crash() -> None:
+def test_an_arm_against_itself_is_no_difference_and_no_crash() -> None:
     evidence = world(4, seeds=8)
     same = replace(evidence, arms={**evidence.arms, "dagrpo": evidence.arms["grpo"]})
     found = judge_corpus([claim(smallest=0.1)], same)["one"]
     assert found.estimate == 0
-    assert found.verdict is CONTRADICTED
+    assert found.verdict is NO_DIFFERENCE
 
 
 # What cannot be judged
@@ -328,6 +336,30 @@ def test_an_effect_that_just_matters_is_rarely_contradicted(parts: int) -> None:
         reproduced.append(decide(order, none, 0.05).verdict is REPRODUCED)
     assert np.mean(contradicted) <= 0.045  # one side of 5 %
     assert np.mean(reproduced) <= 0.045
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_difference_that_just_matters_is_rarely_called_none(parts: int, side: int) -> None:
+    """Each of the two one-sided tests errs in one of forty experiments at most, where the truth lies on its border; and
+    where there is no difference, seeds enough call it so."""
+    draws, order = generator("none", parts, side), claim({"kind": "order", "arms": ["a", "b"]})
+    missed, seen = [], []
+    for _ in range(600):
+        # The weakest comparison is on the border, the others are far above it.
+        at_border = [
+            _measured(draws, 0.01 * side, 0.004, 8),
+            *(_measured(draws, 0.1, 0.004, 8) for _ in range(parts - 1)),
+        ]
+        missed.append(decide(order, at_border, 0.05).verdict is NO_DIFFERENCE)
+        equal = [_measured(draws, 0.0, 0.004, 8), *(_measured(draws, 0.1, 0.004, 8) for _ in range(parts - 1))]
+        seen.append(decide(order, equal, 0.05).verdict is NO_DIFFERENCE)
+    assert np.mean(missed) <= 0.045  # one side of 5 %, and what 600 experiments may add
+    assert np.mean(seen) >= 0.9
+
+
+def test_without_a_margin_there_is_no_difference_that_matters() -> None:
+    assert decide(claim(smallest=0.0), [part(0.0, 1e-9)], 0.05).verdict is UNDECIDED
 
 
 def _measured(draws: np.random.Generator, truth: float, spread: float, seeds: int, problems: float = 0.0) -> Part:

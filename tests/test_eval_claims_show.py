@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from eval.claims.evidence import Evidence
 from eval.claims.figure import claims_figure, draw_claims
 from eval.claims.read import evidence_of, read_claims, read_conflict, write_claims
-from eval.claims.schema import load_claims
+from eval.claims.schema import Claim, load_claims
 from eval.claims.show import amount, claims_frame, claims_table, line, page_claims, parts_frame
-from eval.claims.verdicts import Judged, judge
+from eval.claims.verdicts import Finding, Judged, Verdict, judge
 from eval.records import open_runs
 from tests.claims_world import with_curves, world
 from tests.eval_tree import STUDY, make_tree, write_lines
@@ -59,6 +60,35 @@ def test_a_line_of_one_corpus_names_none_and_reports_what_was_consumed(corpora: 
     assert "1.00 times the compute, 1.00 times the samples and 1.00 times the optimiser steps" in said["equal_compute"]
     assert said["anchors_on_aime"] == "There are no problems of aime2024."
     assert "From ×0.67 on it would matter" in said["lower_spikes"]
+
+
+def test_what_two_seeds_cannot_show_is_said_in_words_and_not_as_an_interval() -> None:
+    """Student's t of one degree of freedom, corrected for twenty claims, spans hundreds of powers of ten."""
+    frame = claims_frame(judge(load_claims(), {"only": with_curves(world(1, seeds=2), 1)}))
+    told = frame[frame["estimate"].notna()].set_index("claim")
+    scales = told["unit"].map({"points": 1.0, "index": 1.0, "correlation": 2.0, "spikes": 100.0, "factor": np.log(100)})
+    ratio = told["unit"] == "factor"
+    width = (told["high"] - told["low"]).where(~ratio, np.log((told["high"] / told["low"]).where(ratio)))
+    assert (width.isna() | (width <= scales)).all()
+    open_ones = told[told["low"].isna() & told["high"].isna()]
+    assert len(open_ones) and (open_ones["verdict"] == "undecided").all()
+    for claim in open_ones.index:
+        said = line(frame[frame["claim"] == claim])
+        assert "over 2 seeds, with no interval: two seeds cannot show it" in said and "(interval" not in said
+    cells = [cell for row in claims_table(frame).rows for cell in row]
+    assert any(cell.detail == "not bounded by 2 seeds" for cell in cells)
+
+
+@pytest.mark.parametrize(("direction", "kept"), [("higher", "at least ×2.00"), ("lower", "at most ×0.50")])
+def test_of_a_decided_claim_the_end_that_decides_is_kept(direction: str, kept: str) -> None:
+    statistic = {"kind": "curve", "arm": "a", "metrics": ["m"], "summary": "mean", "scale": "log"}
+    about = {"id": "one", "label": "one", "sentence": "One.", "where": "here", "smallest": 1.1, "direction": direction}
+    claim = Claim.model_validate({**about, "statistic": statistic})
+    low, high = sorted((claim.sign * np.log(2.0), claim.sign * np.log(2000.0)))
+    middle = (low + high) / 2
+    found = Finding(Verdict.REPRODUCED, "", middle, low, high, seeds=2)
+    said = line(claims_frame([Judged(claim, found.verdict, {"only": found})]))
+    assert f"({kept}) over 2 seeds" in said
 
 
 def test_amounts_are_written_in_the_units_of_a_reader() -> None:

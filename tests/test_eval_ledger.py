@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import math
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -15,11 +16,15 @@ from typer.testing import CliRunner
 
 from dagrpo import provenance
 from dagrpo.errors import UserError
+from dagrpo.trainer.job import train
 from eval import figures
 from eval.cli import app
+from eval.files import read_json, read_lines
 from eval.ledger import book, checks
-from eval.ledger.record import MOST, read_record
+from eval.ledger.record import MOST, Record, read_record
+from eval.ledger.replay import compare, other_code, replay
 from tests.eval_tree import ARMS, BASE, make_tree, write_json
+from tests.miniature import guessing_base, spec
 from tests.test_eval_conflict import measured_line, write_measured
 
 NINE = {"aime2024": -1.0, "arc_challenge": 1.0}
@@ -69,8 +74,8 @@ def make_small(results: Path, **changes: Any) -> Path:
         told = [row | {"majority": 0.5, "judges": {"a": i % 3 == 0, "b": True}} for i, row in enumerate(rows)]
         path.write_text("".join(json.dumps(row) + "\n" for row in told))
     shutil.rmtree(other)
-    spec = json.loads((results / "specs" / "report.json").read_text())
-    write_json(results / "specs" / "report.json", spec | {"benchmarks": {"tasks": list(NINE), "limit": 4}})
+    settings = json.loads((results / "specs" / "report.json").read_text())
+    write_json(results / "specs" / "report.json", settings | {"benchmarks": {"tasks": list(NINE), "limit": 4}})
     write_measured(results / "conflict", {"dagrpo": 1.0}, groups=8, base=BASE)
     (results / "contamination").mkdir()
     (results / "contamination" / "summary.csv").write_text(
@@ -202,7 +207,7 @@ def better(body: dict[str, Any]) -> None:
     body["metrics"][3]["loss"] = 0.5
 
 
-def other_code(body: dict[str, Any]) -> None:
+def changed_code(body: dict[str, Any]) -> None:
     body["card"]["hashes"]["code"] = "another"
 
 
@@ -227,7 +232,10 @@ def other_weights(body: dict[str, Any]) -> None:
     [
         (more_samples, "dagrpo from school, seed 1: its steps do not add up"),
         (other_weights, "dagrpo from school, seed 1: samples: sampled from other weights"),
-        (other_code, "different code that affects training: 3 runs agree, apart from them dagrpo from school, seed 1"),
+        (
+            changed_code,
+            "different code that affects training: 3 runs agree, apart from them dagrpo from school, seed 1",
+        ),
         (other_data, "different training problems: 3 runs agree"),
         (other_method, "different method files of dagrpo: 1 run agree"),
         (other_questions, "different questions in samples: 4 runs agree"),
@@ -299,9 +307,59 @@ def test_a_run_made_again_with_other_results_is_not_added(results: Path, ledger:
         run("ledger", "add", results, "--to", ledger)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
+    """The record of a true run of four steps, and the folder that its base and problems stand in."""
+    folder = tmp_path_factory.mktemp("trained")
+    made, rows = guessing_base(folder / "made")
+    base, problems = folder / "bases" / "mini" / "seed0", folder / "problems" / "train.jsonl"
+    shutil.copytree(made, base)
+    problems.parent.mkdir()
+    shutil.copyfile(rows, problems)
+    train(spec("grpo"), 3, base, problems, folder / "run", folder / "state")
+    card, metrics = read_json(folder / "run" / "run.json"), list(read_lines(folder / "run" / "metrics.jsonl"))
+    about: dict[str, Any] = {"timings": [], "evaluations": {}, "conflict": None, "probe": None, "seconds": {}}
+    return Record(study="toy", base="mini", arm="grpo", seed=3, card=card, metrics=metrics, **about), folder
+
+
+def test_a_replay_is_equal_to_the_bit_here(trained: tuple[Record, Path]) -> None:
+    record, folder = trained
+    for steps in (3, 4):  # four are all there are
+        found = replay(record, folder, steps)
+        assert (found.steps, found.alike, found.worst, found.differing) == (steps, True, 0.0, ())
+    assert other_code(record) is None
+
+
+def test_one_digit_that_no_machine_made_is_found_by_replaying(trained: tuple[Record, Path]) -> None:
+    record, folder = trained
+    assert record.metrics[1]["grad_norm"] > 0
+    forged = record.model_copy(deep=True)
+    forged.metrics[1]["grad_norm"] = math.nextafter(forged.metrics[1]["grad_norm"], math.inf)
+    (step, key, _, _), *others = replay(forged, folder, 3).differing
+    assert (step, key, others) == (1, "grad_norm", [])
+
+
+def test_a_replay_needs_the_records_problems_and_base(trained: tuple[Record, Path], tmp_path: Path) -> None:
+    record, folder = trained
+    with pytest.raises(UserError, match="not the training problems of grpo from mini, seed 3"):
+        replay(record, tmp_path, 3)
+    moved = record.model_copy(update={"base": "other"})
+    with pytest.raises(UserError, match="no base here has the weights that grpo from other, seed 3 started from"):
+        replay(moved, folder, 3)
+
+
+def test_another_kind_of_machine_may_round_otherwise() -> None:
+    told = [{"loss": 0.5, "logp_gap": 4.9e-7, "phase": "rl"}]
+    near, far = [{**told[0], "loss": 0.50001, "logp_gap": 5.1e-7}], [{**told[0], "loss": 0.51}]
+    assert not compare(told, near, alike=False).differing
+    assert [key for _, key, _, _ in compare(told, near, alike=True).differing] == ["loss", "logp_gap"]
+    assert [key for _, key, _, _ in compare(told, far, alike=False).differing] == ["loss"]
+    assert compare(told, [{**told[0], "phase": "sft"}], alike=False).differing
+
+
 def test_a_rehearsal_has_no_ledger(tmp_path: Path) -> None:
-    spec = json.loads((make_tree(tmp_path / "toy", problems=2) / "specs" / "report.json").read_text())
-    write_json(tmp_path / "toy" / "specs" / "report.json", spec | {"rehearsal": ["steps"]})
+    settings = json.loads((make_tree(tmp_path / "toy", problems=2) / "specs" / "report.json").read_text())
+    write_json(tmp_path / "toy" / "specs" / "report.json", settings | {"rehearsal": ["steps"]})
     with pytest.raises(UserError, match="a rehearsal is no evidence"):
         run("ledger", "add", tmp_path / "toy")
 

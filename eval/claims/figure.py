@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from eval.claims.verdicts import Verdict
 from eval.figures import BLUE, DASHES, GREY, INK, MARKERS, RED, STYLE, WIDTH, write_figure
 
-_COLOURS = {Verdict.REPRODUCED: BLUE, Verdict.CONTRADICTED: RED, Verdict.UNDECIDED: GREY}
+_COLOURS = {Verdict.REPRODUCED: BLUE, Verdict.CONTRADICTED: RED, Verdict.NO_DIFFERENCE: INK, Verdict.UNDECIDED: GREY}
 _ACCURACY = ("difference", "order", "best")
 
 

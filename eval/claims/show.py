@@ -6,20 +6,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eval.claims.schema import Unit
-from eval.claims.verdicts import Judged, Verdict
+from eval.claims.schema import Claim, Unit
+from eval.claims.verdicts import Finding, Judged, Verdict
 from eval.render import Cell, Display, signed
 
 _MOST = 1000
+_SCALES = {"points": 1.0, "index": 1.0, "correlation": 2.0, "spikes": 100.0, "factor": np.log(100.0)}
+"""Widths of the scales of quantities: all of accuracy, of a conflict index, of a correlation; every step a spike; a
+hundredfold ratio, as a logarithm."""
 _RATIOS = ("compute", "samples", "optimiser_steps", "trained_tokens")
 
 
 def claims_frame(judged: Sequence[Judged]) -> pd.DataFrame:
     """One row for each claim and base corpus, in page order: claims that apply nowhere come last.
 
-    ``estimate``, ``low``, ``high`` (the corrected interval), ``smallest`` and ``paper`` are arm minus rival, in shares,
-    or ratios where the unit is a factor. ``overall`` is the verdict over all corpora. ``seeds_needed`` is empty unless
-    seeds would settle the claim.
+    ``estimate``, ``low``, ``high`` (the corrected interval; see :func:`bounds`), ``smallest`` and ``paper`` are arm
+    minus rival, in shares, or ratios where the unit is a factor. ``overall`` is the verdict over all corpora.
+    ``seeds_needed`` is empty unless seeds would settle the claim.
     """
     rows = []
     for one in sorted(judged, key=lambda one: one.verdict is Verdict.NOT_APPLICABLE):
@@ -41,13 +44,22 @@ def claims_frame(judged: Sequence[Judged]) -> pd.DataFrame:
                     "corpus": corpus,
                     "verdict": str(found.verdict),
                     "reason": found.reason,
-                    **{key: _natural(getattr(found, key), unit) for key in ("estimate", "low", "high")},
+                    **_numbers(claim, found),
                     "seeds": found.seeds,
                     "seeds_needed": pd.NA if found.seeds_needed is None else found.seeds_needed,
                     **{f"{key}_ratio": found.taken.get(key, np.nan) for key in _RATIOS},
                 }
             )
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+
+
+def bounds(claim: Claim, found: Finding) -> tuple[float, float]:
+    """The ends of the corrected interval that say something: both, unless it is wider than the scale of its quantity;
+    then the end that decides, where one does; NaN for the others."""
+    if found.high - found.low <= _SCALES[claim.statistic.unit] or np.isnan(found.estimate):
+        return found.low, found.high
+    decides = {Verdict.REPRODUCED: -claim.sign, Verdict.CONTRADICTED: claim.sign}.get(found.verdict, 0)
+    return (found.low if decides < 0 else np.nan), (found.high if decides > 0 else np.nan)
 
 
 def parts_frame(judged: Sequence[Judged]) -> pd.DataFrame:
@@ -148,19 +160,40 @@ def _found(row: Any, several: bool) -> str:
             f" Per run it took {row['compute_ratio']:.2f} times the compute, {row['samples_ratio']:.2f} times the "
             f"samples and {row['optimiser_steps_ratio']:.2f} times the optimiser steps."
         )
-    return f"{start}{_interval(row)} over {row['seeds']} seeds{reason}.{consumed}"
+    return f"{start}{_measured(row)}{reason}.{consumed}"
 
 
-def _interval(row: Any) -> str:
-    ends = [amount(row[end], row["unit"]).split(" ")[0] for end in ("low", "high")]
-    return f"{amount(row['estimate'], row['unit'])} (interval {ends[0]} to {ends[1]})"
+def _measured(row: Any) -> str:
+    """Estimate and interval in words, or that so few seeds leave open more than the whole scale."""
+    estimate, seeds = amount(row["estimate"], row["unit"]), f"over {row['seeds']} seeds"
+    low, high = _ends(row)
+    if low and high:
+        return f"{estimate} (interval {low} to {high}) {seeds}"
+    if low or high:
+        return f"{estimate} ({f'at least {low}' if low else f'at most {high}'}) {seeds}"
+    few = {1: "one seed", 2: "two seeds", 3: "three seeds"}.get(row["seeds"], f"{row['seeds']} seeds")
+    return (
+        f"{estimate} {seeds}, with no interval: {few} cannot show it, since they leave open more than its whole scale"
+    )
 
 
 def _cell(row: Any) -> Cell:
     if pd.isna(row["estimate"]):
         return Cell(row["verdict"])
-    ends = [amount(row[end], row["unit"]).split(" ")[0] for end in ("low", "high")]
-    return Cell(f"{amount(row['estimate'], row['unit'])} {row['verdict']}", f"[{ends[0]}, {ends[1]}]")
+    low, high = _ends(row)
+    interval = f"[{low or '…'}, {high or '…'}]" if low or high else f"not bounded by {row['seeds']} seeds"
+    return Cell(f"{amount(row['estimate'], row['unit'])} {row['verdict']}", interval)
+
+
+def _ends(row: Any) -> tuple[str, ...]:
+    """Both ends of an interval, empty where nothing is said of one."""
+    return tuple("" if pd.isna(row[end]) else amount(row[end], row["unit"]).split(" ")[0] for end in ("low", "high"))
+
+
+def _numbers(claim: Claim, found: Finding) -> dict[str, float]:
+    low, high = bounds(claim, found)
+    named = {"estimate": found.estimate, "low": low, "high": high}
+    return {key: _natural(value, claim.statistic.unit) for key, value in named.items()}
 
 
 def _natural(value: float, unit: Unit) -> float:

@@ -4,9 +4,12 @@ A claim has an effect, counted as positive where it goes the claimed way, and a 
 
 reproduced
     The corrected interval lies wholly above zero, and the estimate is at least the smallest effect that matters.
+no difference that matters
+    The corrected interval lies wholly within the smallest effect that matters, on both sides: each way, an effect of
+    that size is excluded (two one-sided tests, Schuirmann 1987, each at half the level of the interval).
 contradicted
     The corrected interval lies wholly below the smallest effect that matters: whatever the truth, it is not what was
-    claimed. Where the interval lies wholly below zero too, the opposite was found.
+    claimed, and the opposite may be so. Where the interval lies wholly below zero too, the opposite was found.
 undecided
     Neither. The verdict names the seeds that would settle it with 80 % power, were the truth what is estimated now.
 not applicable
@@ -19,11 +22,13 @@ interval carries both verdicts and a reader can check them by eye. Claims that r
 
 *Several parts.* An order of arms, or a lead over all rivals, is the smallest of K differences. It exceeds zero if all
 of them do, so its lower end is the smallest lower end, without further correction (Berger, 1982); it is small if any of
-them is, so its upper end is the smallest upper end at 1 - 0.05 / (m K).
+them is, so its upper end is the smallest upper end at 1 - 0.05 / (m K). No difference that matters is then said of the
+weakest of them.
 
-*Several base corpora.* A verdict for each, with the correction counted within a corpus, and one for all: reproduced
-only if it is in every corpus, contradicted only if in every, "depends on the base" if some corpora say one and some the
-other, else undecided. Asking for agreement can only make false verdicts rarer, so it needs no correction.
+*Several base corpora.* A verdict for each, with the correction counted within a corpus, and one for all: reproduced,
+contradicted, or no difference that matters only if it is so in every corpus; contradicted also where each corpus says
+one of the last two, since both exclude what was claimed; "depends on the base" if it is reproduced on some and excluded
+on others, else undecided. Asking for agreement can only make false verdicts rarer, so it needs no correction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,9 +48,14 @@ EQUAL = 0.10
 class Verdict(StrEnum):
     REPRODUCED = "reproduced"
     CONTRADICTED = "contradicted"
+    NO_DIFFERENCE = "no difference that matters"
     UNDECIDED = "undecided"
     DEPENDS = "depends on the base"
     NOT_APPLICABLE = "not applicable"
+
+
+_EXCLUDED = {Verdict.CONTRADICTED, Verdict.NO_DIFFERENCE}
+"""Verdicts by which an effect of the size that matters is excluded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,9 @@ def decide(claim: Claim, parts: Sequence[Part], level: float) -> Finding:
     needed = None
     if low > 0 and estimate >= smallest:
         verdict, reason = Verdict.REPRODUCED, ""
+    elif -smallest < low and high < smallest:
+        verdict = Verdict.NO_DIFFERENCE
+        reason = "" if len(parts) == 1 else "of the weakest of its comparisons"
     elif high < smallest:
         verdict = Verdict.CONTRADICTED
         opposite = "the opposite was found" if len(parts) == 1 else "at least one of its comparisons goes the other way"
@@ -146,7 +159,9 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
     kinds = set(verdicts)
     if len(kinds) == 1:
         return kinds.pop()
-    return Verdict.DEPENDS if {Verdict.REPRODUCED, Verdict.CONTRADICTED} <= kinds else Verdict.UNDECIDED
+    if kinds == _EXCLUDED:
+        return Verdict.CONTRADICTED
+    return Verdict.DEPENDS if Verdict.REPRODUCED in kinds and kinds & _EXCLUDED else Verdict.UNDECIDED
 
 
 def _what_would_settle(claim: Claim, parts: Sequence[Part], level: float) -> tuple[int | None, str]:
@@ -176,7 +191,7 @@ def _what_would_settle(claim: Claim, parts: Sequence[Part], level: float) -> tup
 def _on_equal_terms(finding: Finding, ratios: Mapping[str, float], equal: str) -> Finding:
     """Take a verdict back that unequal means explain: a win with more of them, or a loss with less."""
     explained = (finding.verdict is Verdict.REPRODUCED and ratios[equal] > 1 + EQUAL) or (
-        finding.verdict is Verdict.CONTRADICTED and ratios[equal] < 1 - EQUAL
+        finding.verdict in _EXCLUDED and ratios[equal] < 1 - EQUAL
     )
     if explained:
         reason = f"{ratios[equal]:.2f} times the {equal.replace('_', ' ')} of its rival may explain it"

@@ -95,3 +95,33 @@ def merge(
     print(checks.origin(every))
     for line in checks.mixtures(every):
         print(line)
+
+
+@app.command()
+def replay(
+    record: Annotated[Path, typer.Argument(help="The record of a training run.")],
+    steps: Annotated[int, typer.Option(min=1, help="How many of its first steps.")] = 3,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder with base and problems; results/STUDY if left out.")
+    ] = None,
+) -> None:
+    """Train the first steps of a recorded run again here, and compare their metrics with the record."""
+    from dagrpo.errors import UserError
+    from dagrpo.signals import stop_flag
+    from eval.ledger.record import read_record
+    from eval.ledger.replay import TOLERANCE, other_code, replay
+
+    told = read_record(record)
+    with stop_flag() as should_stop:
+        found = replay(told, results or Path("results", told.study), steps, should_stop)
+    kind = "a machine of the same kind" if found.alike else f"another kind of machine, where {TOLERANCE:g} is allowed"
+    if found.differing:
+        lines = [
+            f"step {step}: {key} is {one} in the record and {other} here" for step, key, one, other in found.differing
+        ]
+        code = other_code(told)
+        raise UserError(
+            "\n".join([f"{told.label}: not what comes out on {kind}" + (f"; {code}" if code else ""), *lines[:5]])
+        )
+    bits = "equal to the bit" if found.worst == 0 else f"the worst of them off by {found.worst:.1e}"
+    print(f"{told.label}: {found.steps} steps on {kind}: all metrics agree, {bits}")
