@@ -16,6 +16,7 @@ include: "workflows/rules/common.smk"
 EXPERIMENT = load_experiment()
 # No parameters of the rules, so that what was made on a machine with a GPU is not made again on one without.
 GPU_SLOT = gpu_slot()
+SLOT = slot()
 TRAIN = train_command()
 
 

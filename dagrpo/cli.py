@@ -150,6 +150,22 @@ def judge_check(
         print(compare(groups, scorer, against, delta, limit, Tools(model, should_stop)))
 
 
+@app.command("judge-base")
+def judge_base(
+    spec: SpecFile,
+    model: Annotated[Path, typer.Option(help="Checkpoint of the base.")],
+    problems: ProblemsPath,
+    out: Out,
+) -> None:
+    """Let an experiment's judges score groups that its base samples, and say what the masks would do."""
+    from dagrpo import config
+    from dagrpo.judge_check import check_base
+    from dagrpo.signals import stop_flag
+
+    with stop_flag() as should_stop:
+        check_base(config.load(config.JudgeCheckSpec, spec), model, problems, out, should_stop)
+
+
 @app.command()
 def conflict(
     spec: SpecFile,
@@ -199,7 +215,9 @@ def rate_probe(
 
 @app.command()
 def plan(
-    configfile: Annotated[Path, typer.Option("--configfile", help="A whole experiment (YAML).")],
+    configfile: Annotated[
+        list[Path], typer.Option("--configfile", help="A whole experiment (YAML); further files change keys of it.")
+    ],
     gpu: Annotated[str, typer.Option(help="Which kind: a100-40, a100, h100, h200, l40s, rtx4090.")] = "h100",
     response_tokens: Annotated[int | None, typer.Option(min=1, help="Mean length of a response.")] = None,
     measured: Annotated[Path | None, typer.Option(help="File of benchmarks.gpu_check, for its rates.")] = None,
@@ -207,25 +225,29 @@ def plan(
     """Say what an experiment takes before it is started: memory of a GPU, hours of each arm; refuse what cannot fit."""
     from dagrpo import config
     from dagrpo.plan.devices import find_device
+    from dagrpo.plan.judge import refuse_small_budgets
     from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
 
-    experiment = config.load(config.Experiment, configfile)
+    experiment = config.load_experiment(configfile)
     asked = Asked(gpu, response_tokens, measured)
     print(show_plan(experiment, asked), flush=True)
     refuse_what_cannot_fit(experiment, find_device(gpu, measured))
+    refuse_small_budgets(experiment)
 
 
 @app.command()
 def doctor(
     name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", help="Of config/, without suffix.")] = None,
-    configfile: Annotated[Path | None, typer.Option("--configfile", help="An experiment file from anywhere.")] = None,
+    configfile: Annotated[
+        list[Path] | None, typer.Option("--configfile", help="An experiment file; further files change keys of it.")
+    ] = None,
 ) -> None:
     """Say in one line each what this machine has, and whether an experiment can run here."""
     from dagrpo import config
     from dagrpo.doctor import diagnose, look, verdict
 
-    path = configfile or (config.experiment_file(Path("config"), name) if name else None)
-    experiment = config.load(config.Experiment, path) if path else None
+    paths = [*([config.experiment_file(Path("config"), name)] if name else []), *(configfile or [])]
+    experiment = config.load_experiment(paths) if paths else None
     lines = []
     for line in diagnose(look(Path("results")), experiment):
         print(line, flush=True)

@@ -5,7 +5,7 @@ An experiment file is an :class:`Experiment`. Snakemake cuts it into the small s
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -485,6 +485,13 @@ class RatingSpec(Strict):
     threads: int = Field(1, ge=1)
 
 
+class JudgeCheckSpec(Strict):
+    """All that the check of judges on a base's own groups reads: ``arms`` are those whose scorer names a model."""
+
+    arms: dict[Name, TrainSpec] = Field(min_length=1)
+    problems: int = Field(32, ge=1, description="Training problems that are sampled.")
+
+
 class EvaluationSpec(Strict):
     """All that one evaluation job reads."""
 
@@ -547,14 +554,29 @@ def parse(model: type[Spec], data: Any, where: str) -> Spec:
 
 def load(model: type[Spec], path: Path) -> Spec:
     """Read a YAML or JSON file into a spec. Raises :class:`UserError` like :func:`parse`."""
+    return parse(model, _read(path), str(path))
+
+
+def load_experiment(paths: Sequence[Path]) -> Experiment:
+    """Read an experiment file under the changes of further ones, as snakemake's `--configfile` and
+    `--config experiment=` put them together. Raises :class:`UserError` like :func:`parse`."""
+    merged: Any = _read(paths[0])
+    for path in paths[1:]:
+        changes = _read(path)
+        if not (isinstance(merged, dict) and isinstance(changes, Mapping)):
+            raise UserError(f"{path}: expected a mapping of keys to values; give keys of an experiment")
+        merged = _merged(merged, changes)
+    return parse(Experiment, merged, " + ".join(map(str, paths)))
+
+
+def _read(path: Path) -> Any:
     try:
         text = path.read_text()
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a configuration file") from None
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not valid YAML or JSON: {error}") from None
-    return parse(model, data, str(path))
 
 
 def experiment_file(folder: Path, name: str) -> Path:
@@ -636,6 +658,16 @@ def trial_benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
     """The benchmarks that try the base before anything is trained: one sample of the first question of each."""
     asked = benchmarks_spec(experiment)
     return asked.model_copy(update={"samples": dict.fromkeys(asked.benchmarks, 1), "limit": 1})
+
+
+def judged_arms(experiment: Experiment) -> list[str]:
+    """The arms whose scorer names a model, which makes it a judge; not all of their methods ask it."""
+    return [name for name, arm in experiment.arms.items() if "model" in (arm.scorer or experiment.scorer).options]
+
+
+def judge_check_spec(experiment: Experiment) -> JudgeCheckSpec:
+    """Cut out what the check of judges before any training reads; of an experiment that has some."""
+    return JudgeCheckSpec(arms={arm: train_spec(experiment, arm) for arm in judged_arms(experiment)})
 
 
 def probe_spec(experiment: Experiment) -> ProbeSpec:

@@ -8,12 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dagrpo.algorithm import Algorithm, find_method
+from dagrpo.checkpoints import write_atomically
+from dagrpo.config import JudgeCheckSpec, ProbeSpec, Probing, TrainSpec, load
 from dagrpo.config import Scorer as ScorerSpec
-from dagrpo.config import load
 from dagrpo.errors import UserError
 from dagrpo.objectives.gates import margin_mask
-from dagrpo.scorers import ScoreRequest, Tools, make_scorer, to_ten
+from dagrpo.policy.checkpoint import Policy, load_policy
+from dagrpo.policy.device import resolve_device
+from dagrpo.probe import drawn, sample_groups
+from dagrpo.problems.store import read_problems
+from dagrpo.rollout.make import make_engine
+from dagrpo.scorers import ScoreRequest, Tools, essence, make_scorer, to_ten
+from dagrpo.signals import ShouldStop, never
 from dagrpo.trainer.snapshots import StoredGroup, read_groups
+from dagrpo.verify import make_verifier
 
 DELTAS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 LEAST_MASKED, MOST_MASKED = 0.2, 0.8
@@ -58,18 +67,96 @@ def judge_check(path: Path, scorer: str, against: str, delta: float, limit: int 
     groups = [group for group in read_groups(path) if _is_mixed(group)][:limit]
     if not groups:
         raise UserError(f"{path}: no group has advantages of both signs, so a mask has nothing to decide; sample more")
-    requests = [
+    scored = {}
+    for name in (scorer, against):
+        with make_scorer(_spec(name), tools) as made:
+            scored[name] = _columns(groups, made.score(_requests(groups)))
+    return describe(scored, delta)
+
+
+def check_base(spec: JudgeCheckSpec, model: Path, problems: Path, out: Path, should_stop: ShouldStop = never) -> None:
+    """Let each judge of an experiment score groups that a base samples, and write down what the masks of its arms would
+    do to them.
+
+    Raises:
+        UserError: the base cannot be used, or a judge cannot be had or misses too many scores.
+        Interrupted: ``should_stop`` became true; the replies that had arrived are kept.
+    """
+    asking = {name: arm for name, arm in spec.arms.items() if _algorithm(arm).needs_scores}
+    lines = ["no method of this experiment asks for scores"]
+    if asking:
+        groups, policy = _own_groups(spec, next(iter(asking.values())), model, problems, should_stop)
+        lines = _judged(asking, groups, Tools(policy, should_stop))
+    print("\n".join(lines), flush=True)
+    write_atomically(out, "".join(line + "\n" for line in lines).encode())
+
+
+def _own_groups(
+    spec: JudgeCheckSpec, arm: TrainSpec, model: Path, problems: Path, should_stop: ShouldStop
+) -> tuple[list[StoredGroup], Policy]:
+    """Groups of some training problems, sampled from the base as the arm samples; the engine is gone afterwards."""
+    train = arm.train
+    torch.set_num_threads(train.threads)
+    policy = load_policy(
+        model, resolve_device(arm.device), torch.bfloat16 if train.precision == "bf16" else torch.float32
+    )
+    known = read_problems(problems)
+    probing = Probing(
+        problems=min(spec.problems, len(known)),
+        group_size=train.group_size,
+        max_new_tokens=train.max_new_tokens,
+        temperature=train.temperature,
+    )
+    asked = ProbeSpec(probe=probing, prompt=arm.prompt, verifier=arm.verifier, device=arm.device, engine=arm.engine)
+    with (
+        make_verifier(arm.verifier, should_stop) as verifier,
+        make_engine(arm.engine, policy, train.rollout_rows, policy.device, should_stop) as engine,
+    ):
+        return sample_groups(drawn(known, probing.problems), policy, engine, verifier, asked), policy
+
+
+def _judged(asking: dict[str, TrainSpec], groups: Sequence[StoredGroup], tools: Tools) -> list[str]:
+    mixed = [group for group in groups if _is_mixed(group)]
+    lines = [f"{len(groups)} groups of the base, {len(mixed)} of them with right and wrong rows"]
+    if not mixed:
+        return [
+            *lines,
+            "warning: no group is mixed, so that a mask has nothing to decide; the problems do not suit the base",
+        ]
+    scored: dict[str, Scored] = {}
+    for name, arm in asking.items():
+        key = essence(arm.scorer).model_dump_json()
+        if key not in scored:
+            with make_scorer(arm.scorer, tools) as made:
+                scored[key] = _columns(mixed, made.score(_requests(mixed)))
+        own = scored[key]
+        missing = f"{int(np.isnan(own.score).sum())} of {len(own.score)} scores missing"
+        delta = getattr(find_method(arm.method).resolved(arm.options), "delta", None)
+        low, high = np.nanmin(own.score), np.nanmax(own.score)
+        lines.append(f"{name} ({arm.scorer.kind}): scores from {low:.1f} to {high:.1f}, {missing}")
+        if delta is not None:
+            shares = ", ".join(f"{own.masked(value).mean():.1%} at {value:g}" for value in sorted({*DELTAS, delta}))
+            lines.append(f"{name} masks {own.masked(delta).mean():.1%} of rows at its delta {delta:g} ({shares})")
+            lines += _warnings(name, own, delta)
+    return lines
+
+
+def _algorithm(arm: TrainSpec) -> Algorithm:
+    return find_method(arm.method).algorithm(arm.options, f"arms.{arm.arm}.options")
+
+
+def _requests(groups: Sequence[StoredGroup]) -> list[ScoreRequest]:
+    return [
         ScoreRequest(group.problem, row.text, row.verdict, row.finish == "stop", group.prompt_tokens, row.tokens)
         for group in groups
         for row in group.rows
     ]
+
+
+def _columns(groups: Sequence[StoredGroup], scores: Sequence[float]) -> Scored:
     advantage = np.array([row.advantage for group in groups for row in group.rows])
     number = np.repeat(np.arange(len(groups)), [len(group.rows) for group in groups])
-    scored = {}
-    for name in (scorer, against):
-        scores = make_scorer(_spec(name), tools).score(requests)
-        scored[name] = Scored(advantage, number, np.array([to_ten(score) for score in scores]))
-    return describe(scored, delta)
+    return Scored(advantage, number, np.array([to_ten(score) for score in scores]))
 
 
 def describe(scored: dict[str, Scored], delta: float) -> str:

@@ -85,7 +85,8 @@ def measure(
     with progress(f"conflict of {spec.arm}", sum(len(groups) for _, groups in chosen.values())) as report:
         for step, (folder, groups) in chosen.items():
             policy = load_policy(folder / MODEL, resolve_device(spec.device))
-            scores = scores_of(groups, make_scorer(spec.scorer, Tools(policy, should_stop)))
+            with make_scorer(spec.scorer, Tools(policy, should_stop)) as scorer:
+                scores = scores_of(groups, scorer)
             read = flat if settings.projection is None else Sketch(settings.projection)
             gradients = partial(
                 rollout_gradients,

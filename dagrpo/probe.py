@@ -99,7 +99,10 @@ def rate(spec: RatingSpec, probed: Path, model: Path, out: Path, should_stop: Sh
     mixed = mixed_groups(groups)
     products = [json.loads(line) for line in (probed / "products.jsonl").read_text().splitlines()]
     tools = Tools(load_policy(model, resolve_device(spec.device)), should_stop)
-    scored = {name: scores_of(mixed, make_scorer(scorer, tools)) for name, scorer in spec.rating.scorers.items()}
+    scored = {}
+    for name, asked in spec.rating.scorers.items():
+        with make_scorer(asked, tools) as scorer:
+            scored[name] = scores_of(mixed, scorer)
     lines = [
         described(group, products[number], {name: scores[number] for name, scores in scored.items()}, spec.rating.delta)
         for number, group in enumerate(mixed)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
@@ -52,21 +53,40 @@ def test_jobs_of_the_workflow_never_share_a_device(tmp_path: Path, locks: Path) 
     assert overlapping(tmp_path / "gpus.jsonl") == []
 
 
+def shown(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
+
+
 def test_every_rule_that_claims_gpus_locks_them(tmp_path: Path) -> None:
     texts = rules()
     claiming = {rule for rule, text in texts.items() if "gpu=" in text}
-    assert claiming == {rule for rule, text in texts.items() if re.search(r'"exec \{(GPU_SLOT|TRAIN)\}', text)}
+    assert claiming == {rule for rule, text in texts.items() if re.search(r'"exec \{(GPU_SLOT|SLOT\[0\])\}', text)}
     assert claiming >= {"train", "evaluate", "nine"}
 
     pytest.importorskip("lm_eval", reason="lm-eval is not installed, without which no benchmarks can be planned")
     workspace = Workspace(tmp_path)
     train = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())["train"] | {"snapshots": [0]}
-    config = workspace.experiment(device="cuda", train=train, benchmarks={"mirror": str(tmp_path)})
+    judge = {"kind": "llm_judge", "options": {"model": str(tmp_path), "serve": {"gpus": 2}}}
+    probe = {"rating": {"scorers": {"steps": {"kind": "step_checker"}}}}
+    config = workspace.experiment(
+        device="cuda", train=train, benchmarks={"mirror": str(tmp_path)}, scorer=judge, probe=probe
+    )
     done = workspace.snakemake("-n", "-p", "--configfile", config)
     assert done.returncode == 0, done.stderr
     jobs = {rule: count for rule, count in planned(done).items() if rule in claiming}
     assert set(jobs) == claiming, "this experiment has no job for some rule"
-    assert (done.stdout + done.stderr).count("exec dagrpo gpu-slot --count 1 -- dagrpo ") == sum(jobs.values())
+    taken = re.findall(
+        r"exec dagrpo gpu-slot --count (\d+) -- dagrpo (\S+).*arms/(\w+)|gpu-slot --count (\d+)", shown(done)
+    )
+    assert len(taken) == sum(jobs.values())
+    # Two GPUs of a served judge go to jobs that may ask it: of the arms, to the one whose method does.
+    assert {(verb, arm, count) for count, verb, arm, _ in taken if verb} == {
+        ("train", "dagrpo", "3"),
+        ("train", "grpo", "1"),
+        ("conflict", "dagrpo", "3"),
+        ("conflict", "grpo", "3"),
+    }
+    assert Counter(count for *_, count in taken if count) == {"3": 1, "1": len(taken) - 5}
 
 
 def test_an_interrupted_job_is_tried_again_and_goes_on(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
     "No log directive defined",
     "Environment variable PATH used but not asserted with envvars directive",
     "Shell command directly uses variable GPU_SLOT from outside of the rule",
+    "Shell command directly uses variable SLOT from outside of the rule",
     "Shell command directly uses variable TRAIN from outside of the rule",
 }
 
@@ -250,8 +251,8 @@ def test_a_mistake_ends_with_its_sentence(workspace: Workspace, words: list[str]
 @pytest.mark.parametrize(
     ("changes", "command"),
     [
-        ({"device": "cpu"}, "exec dagrpo train --spec"),
-        ({"device": "cpu", "processes": 2}, "exec dagrpo train --processes 2 --spec"),
+        ({"device": "cpu"}, "exec env GPUS=0 dagrpo train --spec"),
+        ({"device": "cpu", "processes": 2}, "exec env GPUS=0 dagrpo train --processes 2 --spec"),
         ({"device": "cuda", "processes": 4}, "exec dagrpo gpu-slot --count 4 -- dagrpo train --processes 4 --spec"),
     ],
     ids=["one", "two on cpu", "four gpus"],

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dagrpo.cli import app
-from dagrpo.config import MiniProblems
+from dagrpo.config import JudgeCheckSpec, MiniProblems
+from dagrpo.config import Scorer as ScorerSpec
 from dagrpo.errors import UserError
-from dagrpo.judge_check import Scored, describe, judge_check, kendall, spearman
+from dagrpo.judge_check import Scored, check_base, describe, judge_check, kendall, spearman
 from dagrpo.problems import mini
 from dagrpo.scorers import Tools
+from tests.judge_server import Play, Visit, good, judge_server
+from tests.miniature import spec
 
 
 def columns(*values: Sequence[float]) -> list[Any]:
@@ -146,3 +150,56 @@ def test_mistakes_of_a_check_are_sentences(tmp_path: Path) -> None:
     groups.write_text(groups.read_text().splitlines()[0])
     with pytest.raises(UserError, match="no group has advantages of both signs"):
         judge_check(groups, "step_checker", "reference_overlap", 3.0, None, Tools())
+
+
+def own_groups(
+    url: str, made: tuple[Path, Path], out: Path, method: str = "dagrpo", problems: int = 12, **options: Any
+) -> str:
+    """What the judges of an experiment with one arm say of a base's own groups."""
+    scorer = {"base_url": url, "model": "m", "cache": str(out / "cache"), "outage_hours": 0.0, "retries": 0, **options}
+    arm = spec(method).model_copy(update={"scorer": ScorerSpec(kind="llm_judge", options=scorer)})
+    check_base(JudgeCheckSpec(arms={"arm": arm}, problems=problems), *made, out / "said.txt")
+    return (out / "said.txt").read_text()
+
+
+def by_answer(visit: Visit) -> None:
+    """Everything to the right answers, nothing to the wrong ones."""
+    right = re.search(r"Final answer: (\d)", visit.question)
+    given = re.search(r"<candidate \w+>\nA(\d)", visit.question)
+    grade = 10 if right and given and right[1] == given[1] else 1
+    visit.say(json.dumps({"answer": grade, "validity": grade, "completeness": grade}))
+
+
+@pytest.mark.parametrize(
+    ("play", "sentences"),
+    [
+        (
+            by_answer,
+            ["scores from 1.0 to 10.0, 0 of", "masks 0.0% of rows at its delta 3", "this rubric can never mask"],
+        ),
+        (
+            good,
+            ["scores from 7.0 to 7.0, 0 of", "masks 100.0% of rows at its delta 3", "little is learned; lower delta"],
+        ),
+    ],
+)
+def test_a_judge_is_tried_on_the_groups_of_the_base(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, play: Play, sentences: list[str]
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with judge_server(play) as server:
+        said = own_groups(server.url, made, tmp_path)
+    assert re.match(r"12 groups of the base, \d+ of them with right and wrong rows", said)
+    assert all(sentence in said for sentence in sentences), said
+
+
+def test_a_check_before_training_fails_early_or_asks_nobody(
+    made: tuple[Path, Path], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with judge_server(lambda visit: visit.send(401)) as server:
+        assert own_groups(server.url, made, tmp_path, "grpo") == "no method of this experiment asks for scores\n"
+        assert "no group is mixed" in own_groups(server.url, (base, made[1]), tmp_path), "that base knows nothing"
+        assert server.asked == 0
+        with pytest.raises(UserError, match="refuses the key"):
+            own_groups(server.url, made, tmp_path)

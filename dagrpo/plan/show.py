@@ -13,6 +13,7 @@ from dagrpo.config import Experiment, Train
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import GIB, Device, find_device
 from dagrpo.plan.hours import DISK, Lengths, Seconds, arm_seconds
+from dagrpo.plan.judge import beside_the_judge, judge_table
 from dagrpo.plan.memory import (
     FP32,
     Load,
@@ -54,6 +55,9 @@ def show_plan(experiment: Experiment, asked: Asked) -> str:
     parts.append(
         f"Disk: {disk_bytes(experiment) / GIB:,.0f} GiB for all checkpoints, and the sealed states of one run."
     )
+    lengths = _lengths(experiment.train, asked)
+    if (table := judge_table(experiment, lengths.prompt, lengths.response, lengths.demonstration)) is not None:
+        parts.append(table)
     parts.append(_published_table())
     return "\n\n".join(parts)
 
@@ -138,6 +142,7 @@ def _published_table() -> str:
 
 def refuse_what_cannot_fit(experiment: Experiment, device: Device) -> None:
     """Raise :class:`UserError` for the first arm that does not fit; it names the setting to change, and to what."""
+    device = beside_the_judge(experiment, device)
     for name, base in experiment.bases.items():
         shape = shape_of(base)
         for arm in experiment.arms:

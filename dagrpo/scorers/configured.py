@@ -32,7 +32,7 @@ def make_scorer(spec: ScorerSpec, tools: Tools | None = None) -> "ConfiguredScor
 
 
 class ConfiguredScorer:
-    """A scorer whose missing scores are NaN, and counted over the whole run."""
+    """A scorer whose missing scores are NaN, and counted over the whole run; close it, or use it in a ``with``."""
 
     def __init__(self, inner: Scorer, spec: ScorerSpec, tools: Tools) -> None:
         self.inner, self.kind, self.max_missing = inner, spec.kind, spec.max_missing
@@ -67,6 +67,12 @@ class ConfiguredScorer:
             )
         if self.world.leads:
             print(said, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "ConfiguredScorer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.inner.close()
 
     def card(self) -> dict[str, str]:
         """What a run card says of the scorer beside its configuration."""

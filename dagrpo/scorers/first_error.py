@@ -47,6 +47,9 @@ class FirstError(Scorer):
     def about(self) -> dict[str, str]:
         return self.judge.rubric.about()
 
+    def close(self) -> None:
+        self.judge.close()
+
 
 def split_steps(response: str) -> list[str]:
     """Cut a response into steps: its lines that are not blank, or the sentences of a single line."""

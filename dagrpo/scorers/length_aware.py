@@ -23,6 +23,9 @@ class LengthAware(Scorer):
     def about(self) -> dict[str, str]:
         return self.inner.about()
 
+    def close(self) -> None:
+        self.inner.close()
+
 
 def length_factor(length: int, reference: int, finished: bool) -> float:
     """Give min(1, length / reference) for a response that was cut or is shorter than a fifth of the reference, else 1.

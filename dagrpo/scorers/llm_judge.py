@@ -30,6 +30,9 @@ class LLMJudge(Scorer):
     def about(self) -> dict[str, str]:
         return self.judge.rubric.about()
 
+    def close(self) -> None:
+        self.judge.close()
+
 
 def mean_grade(grades: Grades) -> float:
     """Map the mean of grades from 1 to 10 to [0, 1]."""

@@ -41,6 +41,9 @@ class Scorer(ABC):
         """Facts beyond the configuration that decide the scores, for the run card."""
         return {}
 
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Free what the scorer holds outside this process."""
+
 
 def to_ten(score: float) -> float:
     """Map a score from [0, 1] to the scale 1 to 10 of the paper's judge (arXiv 2512.06337, section 4)."""

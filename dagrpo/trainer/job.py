@@ -93,11 +93,12 @@ def train(
         frozen = load_outline(base) if stored else load_policy(base, device)
         reference = shard(frozen, spec.train, world, device, stored)
     training_problems = read_problems(problems)
+    tools = Tools(policy, should_stop, world, Tally(state_root / "scorer", world.rank))
     with (
         make_verifier(spec.verifier, should_stop) as verifier,
+        make_scorer(spec.scorer, tools) as scorer,
         make_engine(spec.engine, policy, spec.train.rollout_rows, policy.device, should_stop) as engine,
     ):
-        scorer = make_scorer(spec.scorer, Tools(policy, should_stop, world, Tally(state_root / "scorer", world.rank)))
         collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed, world)
         if algorithm.needs_demonstrations:
             collector.prepare_demonstrations()

@@ -129,6 +129,7 @@ def _wanted(experiment: Experiment, place: Place) -> Iterator[tuple[Keys, Any]]:
     for keys, _ in judges(experiment):
         yield (*keys, "options", "base_url"), place.judge
         yield (*keys, "options", "serve"), None
+        yield (*keys, "options", "revision"), None
         yield (*keys, "options", "cache"), str(place.folder / "judge")  # its grades are no judge's
     yield from _budgets(experiment)
 

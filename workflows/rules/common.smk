@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,6 +140,8 @@ def spec_text(wildcards):
         spec = typed.trial_benchmarks_spec(EXPERIMENT)
     elif kind == "nine":
         spec = typed.benchmarks_spec(EXPERIMENT)
+    elif kind == "judge":
+        spec = typed.judge_check_spec(EXPERIMENT)
     elif kind == "probe":
         spec = typed.probe_spec(EXPERIMENT)
     elif kind == "rating":
@@ -161,10 +164,42 @@ def gpu_slot(processes=1):
     return f"dagrpo gpu-slot --count {gpus(processes)} -- " if gpus() else ""
 
 
+def slot():
+    """What stands before and after the number of GPUs of a job, where that is not the same for all jobs of a rule; on a
+    machine without GPUs it is nothing but a variable of the job's."""
+    return ("dagrpo gpu-slot --count ", " -- ") if gpus() else ("env GPUS=", " ")
+
+
 def train_command():
     """What starts a training run, on one process or several."""
-    processes = EXPERIMENT.processes
-    return f"{gpu_slot(processes)}dagrpo train" + (f" --processes {processes}" if processes > 1 else "")
+    return "dagrpo train" + (f" --processes {EXPERIMENT.processes}" if EXPERIMENT.processes > 1 else "")
+
+
+@cache
+def served_judges():
+    """The GPUs that the judges of arms want for themselves; torch is imported only where one is served."""
+    scorers = [EXPERIMENT.scorer, *(arm.scorer for arm in EXPERIMENT.arms.values() if arm.scorer)]
+    if not any(scorer.options.get("serve") for scorer in scorers):
+        return {}
+    from dagrpo.plan.judge import judges
+
+    return {arm: judge.serve.gpus for arm, judge in judges(EXPERIMENT).items() if judge.serve}
+
+
+def train_gpus(wildcards):
+    """The GPUs of a run, and those of its judge."""
+    return gpus(EXPERIMENT.processes + served_judges().get(wildcards.arm, 0))
+
+
+def judging_gpus(wildcards):
+    """A GPU of a job that may ask any judge, and those of the judge."""
+    return gpus(1 + max(served_judges().values(), default=0))
+
+
+def judge_checks(wildcards):
+    """What the judges say of the first base's own groups, before an arm that may ask one is trained."""
+    asked = wildcards.arm in typed.judged_arms(EXPERIMENT)
+    return [f"<results>/judge/{wildcards.base}.txt"] if asked else []
 
 
 def share_imports():

@@ -11,11 +11,13 @@ rule conflict:
         "<logs>/conflict/{base}.{arm}.seed{seed}.log",
     threads: train_threads
     resources:
-        gpu=gpus(),
+        gpu=judging_gpus,
+        devices=judging_gpus,
     message:
         "conflict of {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec {GPU_SLOT}dagrpo conflict --spec {input.spec:q} --snapshots {input.snapshots:q} --out {output:q} > {log:q} 2>&1"
+        "exec {SLOT[0]}{resources.devices}{SLOT[1]}dagrpo conflict --spec {input.spec:q} --snapshots {input.snapshots:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule probe:

@@ -69,6 +69,28 @@ rule trial_nine:
         " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
 
 
+rule judge_check:
+    input:
+        spec="<results>/specs/judge.json",
+        model=first_base,
+        problems="<results>/problems/train.jsonl",
+        trials=ancient(trials),
+    output:
+        "<results>/judge/{base}.txt",
+    log:
+        "<logs>/judge/{base}.log",
+    priority: 30
+    threads: EXPERIMENT.train.threads
+    resources:
+        gpu=judging_gpus,
+        devices=judging_gpus,
+    message:
+        "ask the judge about groups of base {wildcards.base}, before any training"
+    shell:
+        "exec {SLOT[0]}{resources.devices}{SLOT[1]}dagrpo judge-base --spec {input.spec:q} --model {input.model:q}"
+        " --problems {input.problems:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule train:
     input:
         spec="<results>/specs/arms/{arm}.json",
@@ -77,6 +99,7 @@ rule train:
         problems="<results>/problems/train.jsonl",
         # Ancient: it must have gone well once, and changes nothing that is trained.
         trials=ancient(trials),
+        judged=ancient(judge_checks),
     output:
         model=directory("<results>/runs/{base}/{arm}/seed{seed}/model"),
         snapshots=directory("<results>/runs/{base}/{arm}/seed{seed}/snapshots"),
@@ -88,12 +111,14 @@ rule train:
     priority: 10
     threads: train_threads
     resources:
-        gpu=gpus(EXPERIMENT.processes),
+        gpu=train_gpus,
+        devices=train_gpus,  # `gpu` again, which snakemake cuts to what it may hand out
     params:
         out=lambda wildcards, output: Path(output.card).parent,
         state=f"results/{EXPERIMENT.name}/state/train/{{base}}.{{arm}}.seed{{seed}}",
     message:
         "train {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec {TRAIN} --spec {input.spec:q} --seed {wildcards.seed} --base {input.base:q} --problems {input.problems:q}"
+        "exec {SLOT[0]}{resources.devices}{SLOT[1]}{TRAIN} --spec {input.spec:q} --seed {wildcards.seed}"
+        " --base {input.base:q} --problems {input.problems:q}"
         " --out {params.out:q} --state {params.state:q} > {log:q} 2>&1"

@@ -20,6 +20,7 @@ from dagrpo.scorers.judge.prompt import (
     shown_reference,
     without_middle,
 )
+from dagrpo.scorers.judge.served import Served
 from dagrpo.scorers.registry import Tools
 from dagrpo.scorers.request import Missing
 
@@ -38,9 +39,11 @@ class Judge:
 
     def __init__(self, rubric: str, bounds: Bounds, options: JudgeOptions, tools: Tools) -> None:
         self.rubric, self.bounds, self.options, self.tools = load_rubric(rubric), bounds, options, tools
-        self.client = Client(options, reply_schema(bounds), tools)
         self.cache = Cache(options.cache)
-        self._identity = json.dumps([options.model, options.extra_body], sort_keys=True)
+        self.served = Served(options, tools) if options.serve else None
+        self.client = Client(options, reply_schema(bounds), tools, self.served.check if self.served else lambda: None)
+        version = [] if options.revision is None else [options.revision]
+        self._identity = json.dumps([options.model, *version, options.extra_body], sort_keys=True)
         if options.concurrency < tools.world.size:
             raise UserError(
                 f"scorer.options.concurrency: {options.concurrency} requests cannot be shared out among "
@@ -76,14 +79,22 @@ class Judge:
 
         counts = world.each(look_up)
         unknown = [question for key, question in unique.items() if key not in answers]
-        if unknown:
+        base_url = self.options.base_url
+        if self.served is not None and any(waiting for waiting, _ in counts):
+            base_url = self.served.url()
+        if unknown and base_url is not None:
             # All see the same numbers: each may spend its part of what is left, so that none needs to ask the others.
             left = max(0, self.options.max_calls - counts[0][1])
             calls = left * len(unknown) // sum(waiting for waiting, _ in counts)
             threads = limit // world.size + (world.rank < limit % world.size)
-            with self.client.asking(unknown, self.options.base_url, threads, calls) as outcomes:
+            with self.client.asking(unknown, base_url, threads, calls) as outcomes:
                 for question, outcome in outcomes:
                     answers[question.key] = outcome
                     if not isinstance(outcome, Missing):
                         self.cache.keep(question, outcome)
         return [answers[question.key] for question in questions]
+
+    def close(self) -> None:
+        """End the server of the run, if there is one."""
+        if self.served is not None:
+            self.served.close()

@@ -9,7 +9,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -42,10 +42,17 @@ _OF_THIS_REQUEST = {400, 413, 422}
 
 
 class Client:
-    """Speaks to one endpoint; counts the calls that it answered."""
+    """Speaks to one endpoint; counts the calls that it answered.
 
-    def __init__(self, options: JudgeOptions, schema: dict[str, Any], tools: Tools) -> None:
-        self.schema = schema
+    Args:
+        schema: of a reply.
+        check_server: raises :class:`UserError` where there is no use in waiting.
+    """
+
+    def __init__(
+        self, options: JudgeOptions, schema: dict[str, Any], tools: Tools, check_server: Callable[[], None]
+    ) -> None:
+        self.schema, self.check_server = schema, check_server
         self.options, self.should_stop, self.tally = options, tools.should_stop, tools.tally
         self._lock = threading.Lock()
         self._left = 0
@@ -84,6 +91,7 @@ class Client:
             try:
                 came = batch.done.get(timeout=_POLL_SECONDS)
             except queue.Empty:
+                self.check_server()
                 continue
             if isinstance(came, BaseException):
                 raise came

@@ -5,17 +5,38 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from dagrpo.config import Strict
+from dagrpo.config import Revision, Strict
 from dagrpo.errors import UserError
+from dagrpo.hub import require_pin
+
+
+class Serve(Strict):
+    """How vLLM serves the model beside a run (`make setup-vllm`)."""
+
+    gpus: int = Field(1, ge=0, description="GPUs of its own, beside the run's; 0: a share of the run's last one.")
+    memory: float = Field(0.9, gt=0, lt=1, description="Share of the memory of its GPUs for weights and cache.")
+    window: int = Field(16_384, ge=256, description="Longest question and reply together (tokens).")
+    minutes: float = Field(30.0, gt=0, description="How long it may take to come up.")
+    args: tuple[str, ...] = Field((), description="Further words of the server's command line.")
+
+
+class Price(Strict):
+    """What a judge charges, in any one currency for a million tokens; `dagrpo plan` adds it up."""
+
+    input: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0, description="Of a prefix that it has read before; null: as any other.")
+    output: float = Field(ge=0)
 
 
 class JudgeOptions(Strict):
-    """A judge, and how it is spoken to."""
+    """A judge, and how it is spoken to: at an address, or as a model that is served for the time of the run."""
 
-    base_url: str = Field(description="Of the API, as in http://localhost:8000/v1.")
-    model: str = Field(min_length=1, description="Name of the model at that endpoint.")
+    base_url: str | None = Field(None, description="Of the API, as in http://localhost:8000/v1.")
+    model: str = Field(min_length=1, description="Name of the model at that endpoint; a hub name or folder to serve.")
+    serve: Serve | None = Field(None, description="Serve the model beside the run, in place of a base_url.")
+    revision: Revision | None = Field(None, description="Commit of a model of the hub that is served.")
     api_key_env: str | None = Field(None, description="Name of the environment variable that holds the key.")
     cache: Path = Field(Path(".cache/judge"), description="Folder of all replies; runs and nodes may share it.")
     candidate_chars: int = Field(24_000, ge=100, description="Longer responses lose their middle (characters).")
@@ -39,14 +60,26 @@ class JudgeOptions(Strict):
         100_000, ge=1, description="Answered requests that a run may pay for: all processes, and all starts, together."
     )
 
+    price: Price | None = Field(None, description="For the plan alone.")
+
     @property
     def host(self) -> str:
-        return urlsplit(self.base_url).netloc
+        return "the run's own server" if self.base_url is None else urlsplit(self.base_url).netloc
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> "JudgeOptions":
+        if (self.base_url is None) == (self.serve is None):
+            raise UserError("scorer.options: give either base_url, the address of a judge, or serve, to start one")
+        if self.serve is not None:
+            require_pin(self.model, self.revision, "scorer.options")
+        return self
 
     # A UserError passes through pydantic as it is, and so without the value, which may hold a secret.
     @field_validator("base_url")
     @classmethod
-    def _is_plain_url(cls, url: str) -> str:
+    def _is_plain_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
         try:
             parts = urlsplit(url)
             reachable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -73,6 +106,7 @@ class JudgeOptions(Strict):
 
 TRANSPORT = frozenset(JudgeOptions.model_fields) - {
     "model",
+    "revision",
     "candidate_chars",
     "reference_chars",
     "reply_format",
