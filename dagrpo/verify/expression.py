@@ -16,7 +16,7 @@ from sympy import Expr, Integer, Rational, Symbol
 from dagrpo.verify import arithmetic
 from dagrpo.verify.arithmetic import TooLarge, Undone
 from dagrpo.verify.lexer import DIGITS, FUNCTIONS, LABEL, SEPARATORS, tokens
-from dagrpo.verify.text import clean
+from dagrpo.verify.text import CHOICE, clean
 from dagrpo.verify.values import (
     Choice,
     Foreign,
@@ -53,7 +53,6 @@ _DEFINED = re.compile(
     r"~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+"
 )
 _PROSE = re.compile(r'"|(?<![\\A-Za-z])[A-Za-z]{4}')
-_CHOICE = re.compile(r"\(?([A-J])(?:\)|[.:](?= ))\s*(\S.*)")
 _STOREYS = 6
 """No answer is a tower of more powers."""
 _CLOCK = re.compile(r"\d{1,2}:0\d(:\d\d)?")
@@ -70,7 +69,7 @@ def read(text: str) -> Value:
     text = clean(text)
     if _CLOCK.fullmatch(text):
         return Words(text)
-    if choice := _CHOICE.fullmatch(text):
+    if choice := CHOICE.fullmatch(text):
         return Choice(choice[1], read(choice[2]))
     try:
         found = tokens(text)
@@ -97,7 +96,7 @@ class _Reader:
     def __init__(self, tokens: list[str], sign: int) -> None:
         self.tokens = list(tokens)
         self.factor = {"+": 1, "-": -1, r"\pm": sign, r"\mp": -sign}
-        self.at = self.bars = self.storeys = 0
+        self.at = self.bars = self.storeys = self.turning = 0
 
     # ------------------------------------------------------------ values
 
@@ -128,7 +127,7 @@ class _Reader:
         if not signs:
             return parts[0]
         if signs == [r"\in"]:
-            return parts[1]
+            return Named(name, parts[1]) if _DEFINED.fullmatch(name) else parts[1]
         if set(signs) == {"="}:
             return _equation(name, parts, self.text(start))
         return _inequality([_scalar(part) for part in parts], signs, self.text(start))
@@ -148,6 +147,8 @@ class _Reader:
             parts.append(self.worded())
         if len(parts) == 1:
             return parts[0]
+        if any(_scalar(part).expr == 0 for part in parts):
+            raise Unreadable  # 0:1 is no 0:3
         if len(parts) == 2:
             return replace(_apply(_divide, *parts), text=self.text(start).replace(":", "/"))
         return Items(":", ":", tuple(map(_scalar, parts)))
@@ -214,6 +215,8 @@ class _Reader:
                 value = _apply(arithmetic.factorial, value)
             elif sign == "%":
                 value = _apply(_divide, value, Scalar(Integer(100)))
+            elif self.turning:
+                value = _apply(mul, value, Scalar(sympy.pi / 180))
         return value
 
     def starts_factor(self) -> bool:
@@ -236,12 +239,12 @@ class _Reader:
         if token in arithmetic.CONSTANTS:
             return Scalar(arithmetic.CONSTANTS[token])
         if token.isalpha() or token in _GREEK:
-            return Scalar(Symbol(token + self.subscript()))
+            return Scalar(Symbol(token + self.subscript() + self.place()))
         if token.startswith(LABEL):
             return _label(token.removeprefix(LABEL))
         if token in _FIGURES:
             while (self.next() or "").isalpha():
-                token += self.take()
+                token += self.take() + self.subscript()
             return Scalar(Symbol(token))
         if token in _CLOSING:
             return self.bracketed(token)
@@ -286,6 +289,8 @@ class _Reader:
         match = re.match(r"(?a)(\d+) / (\d+)|\\frac { (\d+) } { (\d+) }|\\frac (\d)(\d)(?!\d)", ahead)
         above, below = (int(part) for part in match.groups() if part is not None) if match else (0, 1)
         if not 0 < above < below:
+            if match and "frac" in match[0]:
+                raise Unreadable  # 1 5/3 is neither a mixed number nor a product that anybody writes
             return Integer(0)
         assert match is not None
         self.at += match[0].count(" ") + 1
@@ -296,6 +301,14 @@ class _Reader:
         while (self.next() or "").startswith('"'):
             text.append(self.take())
         return Words(" ".join(text).replace('"', ""))
+
+    def place(self) -> str:
+        """Where a function is taken, as in ``f(0)``."""
+        ahead = self.tokens[self.at : self.at + 3]
+        if len(ahead) < 3 or ahead[0] != "(" or ahead[1][0] not in DIGITS or ahead[2] != ")":
+            return ""
+        self.at += 3
+        return "".join(ahead)
 
     def subscript(self) -> str:
         if self.next() == "'":
@@ -322,11 +335,18 @@ class _Reader:
 
     def bracketed(self, opening: str) -> Value:
         bars, self.bars = self.bars, 0
+        if opening == r"\{" and self.tokens[self.at : self.at + 2][1:] in (["|"], [":"]) and self.take().isalpha():
+            self.at += 1  # the set of x with a property is the property
+            value = self.clause()
+            self.expect(r"\}")
+            return value
         values = [] if self.next() in _CLOSING[opening] else self.listing()
         closing = self.take()
         if closing not in _CLOSING[opening]:
             raise Unreadable
         self.bars = bars
+        if len(values) != 2 and closing != _CLOSING[opening][0]:
+            raise Unreadable  # only an interval has two kinds of ends
         if len(values) == 1 and opening != r"\{":
             return values[0]
         if opening == r"\langle":
@@ -379,9 +399,11 @@ class _Reader:
             exponent = _scalar(self.exponent())
             if exponent.expr == -1 and name in arithmetic.INVERSES:
                 apply, exponent = arithmetic.INVERSES[name], None
+        self.turning += 1
         inner = self.power()
         while self.starts_factor() and self.next() not in ("(", "[") and self.tokens[self.at][1:] not in FUNCTIONS:
             inner = _apply(mul, inner, self.power())
+        self.turning -= 1
         value = _apply(apply, inner) if base is None else _apply(apply, inner, base)
         return value if exponent is None else _apply(arithmetic.power, value, exponent)
 
@@ -503,7 +525,9 @@ def _inequality(parts: list[Scalar], signs: list[str], text: str) -> Value:
     if middle < len(parts) - 1:
         high, closing = parts[-1], "]" if signs[-1] == "<=" else ")"
     if parts[middle].expr.is_Symbol and low.expr.is_number and high.expr.is_number:
-        return Items(opening, closing, (low, high))
-    if len(parts) == 3:
-        raise Unreadable
-    return Relation(signs[0], parts[0].expr - parts[1].expr, text)
+        return Named(str(parts[middle].expr), Items(opening, closing, (low, high)))
+    relations = tuple(
+        Relation(sign, left.expr - right.expr, text if len(signs) == 1 else f"{left.text}{sign}{right.text}")
+        for left, sign, right in zip(parts, signs, parts[1:], strict=False)
+    )
+    return relations[0] if len(relations) == 1 else Items("", "", relations)

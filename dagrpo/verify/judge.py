@@ -22,7 +22,7 @@ from sympy import Symbol
 from dagrpo.verify.expression import TooLarge, Undone, read
 from dagrpo.verify.settle import Judgement, readings
 from dagrpo.verify.text import characters, without_dollars
-from dagrpo.verify.values import Foreign, Judge, Relation, Scalar, Unreadable, Value, apart
+from dagrpo.verify.values import Foreign, Judge, Relation, Scalar, Unreadable, Value, Words, apart
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of the time limits that we replace by our own
 
@@ -79,11 +79,11 @@ def _apart(judge: str, pair: tuple[str, str], wanted: "_Read", given: "_Read") -
 
 
 def _may_ask(wanted: "_Read", given: "_Read") -> bool:
-    """Whether math-verify is asked about a text that cannot be read: the gold, or an answer with a command that the
-    reader has not. Any other is no value beside a gold that is one: a slip, a hedge or noise."""
-    if isinstance(wanted, TooLarge) and not isinstance(wanted, Undone):
-        return False  # numbers that cannot be compared exactly
-    return isinstance(wanted, Exception) or isinstance(given, Foreign)
+    """Whether math-verify is asked about texts of which one cannot be read: for a command that the reader has not. What
+    it cannot read else is no value (a slip, a hedge, noise), or a number that cannot be compared exactly."""
+    return all(
+        isinstance(value, Foreign | Undone) or not isinstance(value, Exception | Words) for value in (wanted, given)
+    )
 
 
 _Read = Value | TooLarge | Unreadable
@@ -98,11 +98,17 @@ def _read(text: str) -> _Read:
         return reason
 
 
+def _agreed(gold: Scalar | Relation, answer: Scalar | Relation) -> bool:
+    """That they agree at some points is the proof, unless one of them has steps, which may lie between."""
+    exprs = [value.expr if isinstance(value, Scalar) else value.gap for value in (gold, answer)]
+    return not any(expr.free_symbols and expr.has(sympy.floor, sympy.ceiling) for expr in exprs)
+
+
 def _proved(gold: Scalar | Relation, answer: Scalar | Relation) -> bool:
     return _verified(gold.text, answer.text)
 
 
-_PROOFS: dict[str, Judge] = {"math_verify": _proved, "sympy": lambda gold, answer: True}
+_PROOFS: dict[str, Judge] = {"math_verify": _proved, "sympy": _agreed}
 
 
 def _verified(gold: str, answer: str) -> bool:

@@ -51,7 +51,7 @@ _REWRITES = tuple(
         (r"(?<=\d)\s*(?:\\,|\{\s*,\s*\}|,\\!|\\!)\s*(?=\d{3})", ","),  # thousands, spaced in one of TeX's ways
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z])|hspace\{[^{}]*\})|~", " "),
-        (r"\^\s*\{?\s*\\circ\s*\}?|\\(?:degree|circ)(?![a-zA-Z])", "°"),
+        (r"\^\s*\{\s*\\circ\s*\}|\^?\s*\\(?:degree|circ)(?![a-zA-Z])", "°"),
         (r"\\(?:leq?(?:slant|q)?)(?![a-zA-Z])", "<="),
         (r"\\(?:geq?(?:slant|q)?)(?![a-zA-Z])", ">="),
         (r"\\neq?(?![a-zA-Z])", "!="),
@@ -64,6 +64,7 @@ _REWRITES = tuple(
         (r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|operatorname)\*?\s*\{([^{}]*)\}", r'"\1"'),
         (r"\\(?:math)?(?:rm|bf|it|sf|tt)\s+([A-Za-z0-9])(?![A-Za-z0-9])", r" \1 "),
         (r"^<([^<>]*,[^<>]*)>$", r"(\1)"),
+        (r'^"\s*\(?([A-J])[):.]+\s*"(?=\s*\S)', r"(\1) "),
         (r'"\s*(\w(?:\s*,\s*\w(?!\w))+)\s*"', r" \1 "),
         (r'"\s*(-?[\d.,]+|\([A-Za-z]\)|[ei])\s*[.:]?\s*"', r" \1 "),  # a number or a letter is itself in any face,
         (r'(?<![\d)}\]])(?<![\d)}\]] )"\s*([A-Za-z])\s*[.:]?\s*"', r" \1 "),  # unless after a value, where it is a unit
@@ -81,14 +82,17 @@ _SPACES = re.compile(r"(-?\d{1,3}(?: \d{3})+(?:\.\d+)?)((?: ?[^\d\s/\\,;].*)?)")
 _BRACKET = re.compile(r"[(\[]|\\\{")
 _TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
 _BASE = re.compile(r"(-?[0-9][0-9A-F]*)_\{?([0-9]{1,2})\}?")
-_LABEL = re.compile(r'(?:"[^"]*"|[A-Za-z]{3,}|[ .])+')
+_LABEL = re.compile(r'(?:"[^"\d]*"|[A-Za-z]{3,}|[ .])+')
 _NO_LABEL = re.compile(
     r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity|\b(?:and|or|if|not|to|for)\b"
 )
 _FACTOR = re.compile(
     r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?(°[cf](?![a-z])|[a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*"
 )
+CHOICE = re.compile(r'\(?([A-J])(?:\)|[.:](?= ))\s*(?![-+*/,;^_=<>!|&)]|"?\s*(?:or|and)\b)(\S.*)')
+"""The letter of an option, and what it says."""
 _OPERATOR = re.compile(r"(?:[-+*/^_=<>]|\\(?:times|cdot|div|pm|mp|in|cup|cap))$")
+_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _CLOCK = re.compile(r'[" ]*([ap])\.? ?m\.?[" ]*')
 _SHAPES = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3}
 _LIST = re.compile(r', |;|,(?!\d{3}(?!\d))|"?\s*\b(?:and|or)\b\s*"?')
@@ -239,10 +243,12 @@ def _split(text: str, short_words: bool) -> tuple[str, str | None]:
         return text, None
     match = _TAIL.search(text)
     body, tail = ("", "") if match is None else (text[: match.start()].strip(), match[1])
-    if not body or _OPERATOR.search(body):
+    if not body or _OPERATOR.search(body) or CHOICE.fullmatch(text):
         return text, None
     if clock := _CLOCK.fullmatch(tail):
         return body, f"{clock[1]}m"
+    if "°" in tail and _ANGLE.search(body):
+        return text, None
     unit = _unit(tail, short_words or '"' in tail)
     if unit is not None:
         return body, unit or None

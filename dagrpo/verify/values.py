@@ -17,6 +17,8 @@ import sympy
 from sympy import Expr, Rational, Symbol
 
 _EXACT = Rational(1, 10**20)
+_STEPS = (sympy.floor, sympy.ceiling)
+_NEAR, _WIDE = ("1st", "2nd"), ("5th", "6th", "7th", "8th")
 
 
 class Unreadable(Exception):
@@ -120,9 +122,17 @@ def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
         case Choice(), Choice():
             return apart(gold.value, answer.value, judge) if gold.letter == answer.letter else "the letters differ"
         case Choice(), _:
-            return None if _is_letter(answer, gold.letter) else apart(gold.value, answer, judge)
+            return None if _is_letter(answer, gold) else apart(gold.value, answer, judge)
         case _, Choice():
-            return None if _is_letter(gold, answer.letter) else apart(gold, answer.value, judge)
+            return None if _is_letter(gold, answer) else apart(gold, answer.value, judge)
+        case Items(opening="" | "{"), Named() if _names(gold) == {answer.name}:
+            return apart(_without_names(gold), answer.value, judge)
+        case Named(), Items(opening="" | "{") if _names(answer) == {gold.name}:
+            return apart(gold.value, _without_names(answer), judge)
+        case Items(opening="" | "{"), Named() if _names(gold) - {None}:
+            return _as_sets(gold.values, (answer,), judge)
+        case Named(), Items(opening="" | "{") if _names(answer) - {None}:
+            return _as_sets((gold,), answer.values, judge)
         case Named(), Named():
             return apart(gold.value, answer.value, judge) if gold.name == answer.name else "the names differ"
         case Named(value=Scalar(left)), Relation(sign="="):
@@ -168,7 +178,9 @@ def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
     openings = {gold.opening, answer.opening}
     if openings == {":"}:
         return _ratios(gold.values, answer.values)
-    if openings == {""} and _labelled(gold) != _labelled(answer):  # names on one side only: the order tells which
+    if openings == {""} and (len(_names(gold)) > 1) != (
+        len(_names(answer)) > 1
+    ):  # names on one side only: the order tells which
         return _in_order(gold.values, answer.values, judge)
     if openings <= {"", "{"}:
         return _as_sets(gold.values, answer.values, judge)
@@ -181,12 +193,20 @@ def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
     return f"{kind(gold)} against {kind(answer)}"
 
 
-def _is_letter(value: Value, letter: str) -> bool:
-    return isinstance(value, Scalar) and value.expr == Symbol(letter)
+def _is_letter(value: Value, choice: Choice) -> bool:
+    """Whether a value is the letter of a choice that says one thing."""
+    hedges = isinstance(choice.value, Items) and choice.value.opening == ""
+    return isinstance(value, Scalar) and value.expr == Symbol(choice.letter) and not hedges
 
 
-def _labelled(items: Items) -> bool:
-    return len({value.name for value in items.values if isinstance(value, Named)}) > 1
+def _names(items: Items) -> set[str | None]:
+    """The names of the parts, ``None`` for a part without."""
+    return {value.name if isinstance(value, Named) else None for value in items.values}
+
+
+def _without_names(items: Items) -> Items:
+    values = tuple(value.value if isinstance(value, Named) else value for value in items.values)
+    return Items(items.opening, items.closing, values)
 
 
 def _as_sets(gold: Sequence[Value], answer: Sequence[Value], judge: Judge) -> str | None:
@@ -255,10 +275,11 @@ def _agree(left: Expr, right: Expr, tolerance: Rational) -> bool:
     Raises:
         Unreadable: one of them has no finite value for positive symbols.
     """
-    if not all(_close(_at(left, point, False), _at(right, point, False), tolerance) for point in ("1st", "2nd")):
-        return False
     if not (left.free_symbols or right.free_symbols):
-        return True
+        return _close(_at(left, "", False), _at(right, "", False), tolerance)
+    points = _WIDE if left.has(*_STEPS) or right.has(*_STEPS) else _NEAR
+    if not all(_close(_at(left, point, False), _at(right, point, False), tolerance) for point in points):
+        return False
     for point in ("3rd", "4th"):
         try:
             x, y = (_at(expr, point, True) for expr in (left, right))
@@ -289,7 +310,10 @@ def _at(expr: Expr, point: str, signed: bool) -> Expr:
 
 
 def _place(name: str, point: str, signed: bool) -> Rational:
-    """Where a symbol stands at a point: a fixed number between 1/2 and 3/2, or, signed, one or its negative."""
+    """Where a symbol stands at a point: a fixed number between 1/2 and 3/2, or, signed, one or its negative.
+
+    At wide points it is 41 times as large, so that steps differ.
+    """
     number = int.from_bytes(blake2b(f"{name}@{point}".encode(), digest_size=4).digest(), "big")
     negative = signed and (point == "3rd" or number % 2 == 0)
-    return Rational(number % 9973 + 4987, -9973 if negative else 9973)
+    return Rational(number % 9973 + 4987, -9973 if negative else 9973) * (41 if point in _WIDE else 1)
