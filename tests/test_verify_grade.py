@@ -65,12 +65,12 @@ def test_five_verdicts(math: Verifier) -> None:
 
 
 def test_the_configured_judge_decides_and_both_are_recorded(math: Verifier) -> None:
-    pair = (problem(r"\gcd(a,b)"), r"\boxed{\gcd(b,a)}")
+    pair = (problem(r"\gcd(12,18)"), r"\boxed{\gcd(18,12)}")
     recorded = {"math_verify": True, "sympy": False}
-    assert grade(math, [pair])[0] == Graded(CORRECT, r"\gcd(b,a)", "boxed", recorded)
+    assert grade(math, [pair])[0] == Graded(CORRECT, r"\gcd(18,12)", "boxed", recorded)
     assert isinstance(math, MathVerifier)
     other = MathVerifier(math.workers, decisive="sympy")
-    assert grade(other, [pair])[0] == Graded(WRONG, r"\gcd(b,a)", "boxed", recorded)
+    assert grade(other, [pair])[0] == Graded(WRONG, r"\gcd(18,12)", "boxed", recorded)
 
 
 def test_multiple_choice(math: Verifier) -> None:

@@ -11,7 +11,6 @@ Each pair is read twice, with units and without. An answer that is too large to 
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +19,7 @@ import sympy
 from sympy import Symbol
 
 from dagrpo.verify.expression import TooLarge, Undone, read
-from dagrpo.verify.settle import Judgement, readings
+from dagrpo.verify.settle import Judgement, Opinion, readings
 from dagrpo.verify.text import characters, without_dollars
 from dagrpo.verify.values import Foreign, Judge, Relation, Scalar, Unreadable, Value, Words, apart
 
@@ -29,14 +28,6 @@ logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of the t
 _WHOLE = [math_verify.LatexExtractionConfig()]
 _EXPONENT = re.compile(r"(?<![\w\\])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?!\w)")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What a judge says, and why, in words."""
-
-    judgement: Judgement
-    reason: str
 
 
 def judge_sympy(gold: str, answer: str) -> Judgement:
@@ -55,7 +46,7 @@ JUDGES: dict[str, Callable[[str, str], Judgement]] = {"math_verify": judge_math_
 def opinion(judge: str, gold: str, answer: str) -> Opinion:
     """What a judge says of an answer, and why."""
     pairs = readings(gold, answer)
-    golds, answers = ([_read(text) for text in texts] for texts in zip(*pairs, strict=True))
+    golds, answers = ([as_value(text) for text in texts] for texts in zip(*pairs, strict=True))
     if any(isinstance(value, TooLarge) for value in answers) and not any(isinstance(x, TooLarge) for x in golds):
         return Opinion(Judgement.REFUSED, "the answer asks for more than can be computed")
     reasons = []
@@ -75,6 +66,8 @@ def _apart(judge: str, pair: tuple[str, str], wanted: "_Read", given: "_Read") -
             return "one of them has no finite value"
     if judge == "sympy" or not _may_ask(wanted, given):
         return "one of them is no value that the reader knows"
+    if not all(map(_keeps_symbols, pair)):
+        return "math-verify loses a symbol"
     return None if _verified(*pair) else "math-verify sees no value that is the same"
 
 
@@ -90,12 +83,21 @@ _Read = Value | TooLarge | Unreadable
 
 
 @lru_cache(maxsize=4096)
-def _read(text: str) -> _Read:
-    """A value, or the reason why there is none."""
+def as_value(text: str) -> _Read:
+    """How the reader reads a text: a value, or the reason why there is none."""
     try:
         return read(text)
     except (TooLarge, Unreadable) as reason:
         return reason
+
+
+def _keeps_symbols(text: str) -> bool:
+    """Whether math-verify reads the letters of a text as symbols; it takes the gcd of two of them for 1. Those that a sum
+    or an integral binds are its own."""
+    letters = {letter.lower() for letter in re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))} - {"e", "i"}
+    parsed = as_library(text)
+    free = {letter for value in parsed[:1] for symbol in getattr(value, "free_symbols", ()) for letter in str(symbol)}
+    return isinstance(as_value(text), Undone) or letters <= {letter.lower() for letter in free}
 
 
 def _agreed(gold: Scalar | Relation, answer: Scalar | Relation) -> bool:
@@ -112,7 +114,7 @@ _PROOFS: dict[str, Judge] = {"math_verify": _proved, "sympy": _agreed}
 
 
 def _verified(gold: str, answer: str) -> bool:
-    wanted, given = _parse(gold), _parse(answer)
+    wanted, given = as_library(gold), as_library(answer)
     if not (wanted and given):
         return False
     if isinstance(wanted[0], sympy.Tuple) != isinstance(given[0], sympy.Tuple):
@@ -130,7 +132,8 @@ def _positive(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _parse(text: str) -> tuple[Any, ...]:
+def as_library(text: str) -> tuple[Any, ...]:
+    """How math-verify reads a text; empty if it cannot."""
     text = without_dollars(characters(text)).strip().rstrip(".")
     text = _EXPONENT.sub(r"\1\\times 10^{\2}", text)  # the e of which it would read as Euler's number
     return tuple(math_verify.parse(f"${text}$", _WHOLE, parsing_timeout=None))

@@ -1,6 +1,7 @@
 """What can be said of an answer without computing anything."""
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 
 from dagrpo.verify.plain import compare, read_plain
@@ -24,31 +25,47 @@ class Judgement(Enum):
         return cls.EQUAL if equal else cls.UNEQUAL
 
 
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What is said of an answer, and why, in words."""
+
+    judgement: Judgement
+    reason: str
+
+
 def settle(gold: str, answer: str) -> Judgement | None:
-    """Judge what one look can judge; ``None`` where a judge must compute.
+    """Judge what one look can judge; ``None`` where a judge must compute."""
+    opinion = look(gold, answer)
+    return None if opinion is None else opinion.judgement
+
+
+def look(gold: str, answer: str) -> Opinion | None:
+    """What one look says of an answer; ``None`` where a judge must compute.
 
     In this order: the gold's own text is right; an answer far longer than the gold, or nested too deeply, is wrong; so
     is one in another unit than the gold's, even where a conversion would make it right; two plain answers, units and
     the answer's "x =" aside, are compared exactly (the judges agree on those, so asking them would only take time).
     """
     if gold == answer:
-        return Judgement.EQUAL
+        return Opinion(Judgement.EQUAL, "the texts are equal")
     if len(answer) > max(MAX_CHARACTERS, 2 * len(gold)):
-        return Judgement.UNEQUAL
+        return Opinion(Judgement.UNEQUAL, "the answer is far longer than the gold")
     if same_text(gold, answer):
-        return Judgement.EQUAL
+        return Opinion(Judgement.EQUAL, "the texts are equal but for spacing, faces or the case of words")
     longest = MAX_TOKENS + MAX_LENGTHENING * len(_TOKEN.findall(gold))
     if nesting(answer) > MAX_NESTING or len(_TOKEN.findall(answer)) > longest:
-        return Judgement.UNEQUAL
+        return Opinion(Judgement.UNEQUAL, "the answer is far longer than the gold, or nested too deeply")
     answer = pointed(gold, answer)
     (wanted, unit), (given, other) = split_units(gold, answer)
     if clashing(unit, other):
-        return Judgement.UNEQUAL
+        return Opinion(Judgement.UNEQUAL, f"the units differ: {unit} and {other}")
     if "%" in (unit, other):  # 0.5 is 50% too: that takes a judge
         return None
     left, right = read_plain(wanted), read_plain(_NAME.sub("", given))
     equal = None if left is None or right is None else compare(left, right)
-    return None if equal is None else Judgement.of(equal)
+    if equal is None:
+        return None
+    return Opinion(Judgement.of(equal), f"exact arithmetic: {wanted} is {'' if equal else 'not '}{given}")
 
 
 def readings(gold: str, answer: str) -> list[tuple[str, str]]:
