@@ -152,15 +152,24 @@ def grade(
     workers: Annotated[int, typer.Option(min=1, help="Processes that judge answers; does not change a verdict.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="Wall-clock limit of one verdict.")] = 2.0,
     batch: Annotated[int, typer.Option(min=1, help="Rows judged together; 1 times each row by itself.")] = 256,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print how each row reads and why it is right or wrong; write nothing.")
+    ] = False,
+    row: Annotated[int | None, typer.Option(min=1, help="With --explain: the line of the only row.")] = None,
 ) -> None:
     """Grade rows of a file, and write them back with verdict, extracted answer, judges and seconds."""
     import time
 
     from dagrpo.config import Verifier, parse
     from dagrpo.signals import stop_flag
-    from eval.nine.grade import grade_file
+    from eval.nine.grade import explain_file, grade_file
 
     spec = parse(Verifier, {"judge": judge, "workers": workers, "seconds": seconds}, "grade")
+    if explain:
+        with stop_flag() as should_stop:
+            for line in explain_file(file, spec, row, should_stop):
+                print(line.encode(errors="backslashreplace").decode())
+        return
     target = out or file.with_name(f"{file.stem}.graded.jsonl")
     started = time.perf_counter()
     with stop_flag() as should_stop:

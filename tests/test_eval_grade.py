@@ -1,6 +1,8 @@
 """`grade` reads other people's rows, adds verdicts, keeps the rest, and names the line that it cannot use."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from typer.testing import CliRunner
 from dagrpo.config import Verifier
 from dagrpo.errors import Interrupted, UserError
 from eval.benchmark_cli import app
-from eval.nine.grade import grade_file
+from eval.nine.grade import explain_file, grade_file
 from tests.miniature import stop_after
 
 ROWS: list[dict[str, Any]] = [
@@ -101,3 +103,74 @@ def test_the_verb_writes_beside_the_file(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "8 rows" in result.output and "correct 4" in result.output and "disagree on 0" in result.output
     assert len(read(tmp_path / "rows.graded.jsonl")) == len(ROWS)
+
+
+def test_equal_texts_are_equal_whatever_they_hold(tmp_path: Path) -> None:
+    texts = [
+        "5}",
+        "{5",
+        "\\",
+        "5\\",
+        r"\boxed{",
+        "</think>",
+        "$",
+        "\ud800",
+        "\ufeff5",
+        "a\x00b",
+        "1/0",
+        r"\frac",
+        "x" * 100_000,
+    ]
+    rows = [{"gold": text, "answer": text} for text in texts]
+    counts = grade_file(write(tmp_path / "rows.jsonl", rows), tmp_path / "out.jsonl", Verifier())
+    assert counts["correct"] == len(texts)
+    assert [row["rule"] for row in read(tmp_path / "out.jsonl")] == ["given"] * len(texts)
+
+
+@pytest.mark.parametrize("gold", ["5", "(1,2)", r"\frac{1}{2}"])
+@pytest.mark.parametrize("tail", ["}", "\\}", "{", r"\boxed{"])
+def test_a_bare_answer_is_not_taken_for_its_beginning(gold: str, tail: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"gold": gold, "answer": gold + tail + "6"}])
+    assert grade_file(path, tmp_path / "out.jsonl", Verifier())["wrong"] == 1
+
+
+def test_marks_of_order_and_windows_and_half_surrogates_are_read(tmp_path: Path) -> None:
+    lines = [
+        b'\xef\xbb\xbf{"gold": "5", "answer": "5"}\r\n',
+        b'\xef\xbb\xbf{"gold": "5", "response": "\\ud800 so 5: \\\\boxed{5}"}\r\n',
+        b'{"gold": "\xed\xa0\x80", "answer": "\xed\xa0\x80"}\r\n',
+        b"\r\n",
+        b'{"gold": "5", "answer": "\\udfff"}',
+    ]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(lines))
+    grade_file(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", Verifier())
+    graded = read(tmp_path / "out.jsonl")
+    assert [row["verdict"] for row in graded] == ["correct", "correct", "correct", "wrong"]
+    assert graded[1]["response"].startswith("\ud800") and graded[2]["gold"] == "\ud800"
+
+
+def test_explanation_says_rule_readings_and_reasons(tmp_path: Path) -> None:
+    rows = [*ROWS, {"gold": r"\{1,2\}", "response": r"So \boxed{(1,2)}."}, {"gold": "x+1", "answer": "\ud800"}]
+    path = write(tmp_path / "rows.jsonl", rows)
+    result = CliRunner().invoke(app, ["grade", str(path), "--explain", "--row", "9"])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "line 9: wrong",
+        "  rule boxed: (1,2)",
+        r"  gold \{1,2\}: set {1, 2}; math-verify parses ({1, 2},)",
+        "  answer (1,2): point or interval (1, 2); math-verify parses (Interval.open(1, 2),)",
+        "  math_verify: unequal, set against point or interval",
+        "  sympy: unequal, set against point or interval",
+    ]
+    result = CliRunner().invoke(app, ["grade", str(path), "--explain"])
+    assert [line for line in result.output.splitlines() if not line.startswith(" ")] == [
+        f"line {number}: {verdict}" for number, verdict in enumerate([*VERDICTS, "wrong", "wrong"], start=1)
+    ]
+    assert not (tmp_path / "rows.graded.jsonl").exists()
+    with pytest.raises(UserError, match="no row on line 99"):
+        list(explain_file(path, Verifier(), 99))
+
+
+def test_the_package_is_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "dagrpo", "grade", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--explain" in done.stdout

@@ -17,13 +17,13 @@ from typing import Literal, Protocol, Self
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.problems.mini import extract_answer
-from dagrpo.records import Problem, Response, Verdict
+from dagrpo.records import Finish, Problem, Response, Verdict
 from dagrpo.signals import ShouldStop, check, never
-from dagrpo.verify.extract import LETTERS, Extraction, ThoughtRule, extract
+from dagrpo.verify.extract import LETTERS, Extraction, ThoughtRule, extract, given
 from dagrpo.verify.settle import Judgement, settle
 from dagrpo.verify.workers import Workers
 
-__all__ = ["Graded", "JudgeName", "Verifier", "make_verifier", "stated"]
+__all__ = ["Graded", "JudgeName", "Verifier", "make_verifier"]
 
 JudgeName = Literal["math_verify", "sympy"]
 _JUDGES: tuple[JudgeName, ...] = ("math_verify", "sympy")
@@ -55,6 +55,14 @@ class Verifier(Protocol):
         """
         ...
 
+    def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str]) -> list[Graded]:
+        """Grade bare answer i to problem i: all of it is the answer, whatever it holds.
+
+        Raises:
+            UserError, Interrupted: as :meth:`grade`.
+        """
+        ...
+
     def close(self) -> None: ...
 
     def __enter__(self) -> Self: ...
@@ -62,11 +70,6 @@ class Verifier(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def stated(answer: str) -> Response:
-    """The response that states an answer and nothing else, behind a closed thought."""
-    return Response(rf"\boxed{{{answer}}}", "stop", "<think></think>")
 
 
 def make_verifier(spec: VerifierSpec, should_stop: ShouldStop = never) -> Verifier:
@@ -112,8 +115,16 @@ class ExactVerifier(_Closing):
         answer = extract_answer(response.whole)
         if answer is None:
             return Graded(Verdict.NO_ANSWER, None, "none")
+        return self._judged(problem, answer, "after_A")
+
+    def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str]) -> list[Graded]:
+        """See :meth:`Verifier.grade_answers`."""
+        _check_golds(problems)
+        return [self._judged(problem, answer, "given") for problem, answer in zip(problems, answers, strict=True)]
+
+    def _judged(self, problem: Problem, answer: str, rule: str) -> Graded:
         right = answer == problem.answer.strip()
-        return Graded(Verdict.CORRECT if right else Verdict.WRONG, answer, "after_A", {"exact": right})
+        return Graded(Verdict.CORRECT if right else Verdict.WRONG, answer, rule, {"exact": right})
 
 
 class MathVerifier(_Closing):
@@ -141,6 +152,17 @@ class MathVerifier(_Closing):
         for problem, response in zip(problems, responses, strict=True):
             check(self.should_stop)
             found.append(extract(response.whole, response.finish, problem.choices, self.thought))
+        return self._graded_all(problems, found, [response.finish for response in responses])
+
+    def grade_answers(self, problems: Sequence[Problem], answers: Sequence[str]) -> list[Graded]:
+        """See :meth:`Verifier.grade_answers`."""
+        _check_golds(problems)
+        found = [given(answer, problem.choices) for problem, answer in zip(problems, answers, strict=True)]
+        return self._graded_all(problems, found, ["stop"] * len(found))
+
+    def _graded_all(
+        self, problems: Sequence[Problem], found: Sequence[Extraction], finishes: Sequence[Finish]
+    ) -> list[Graded]:
         judged = self._judge(
             dict.fromkeys(
                 (problem.answer, extraction.answer)
@@ -148,7 +170,7 @@ class MathVerifier(_Closing):
                 if extraction.answer is not None and problem.choices is None
             )
         )
-        return [self._graded(*row, judged) for row in zip(problems, found, responses, strict=True)]
+        return [self._graded(*row, judged) for row in zip(problems, found, finishes, strict=True)]
 
     def close(self) -> None:
         """End the workers."""
@@ -180,12 +202,12 @@ class MathVerifier(_Closing):
         self,
         problem: Problem,
         extraction: Extraction,
-        response: Response,
+        finish: Finish,
         judged: dict[tuple[str, str], dict[str, Judgement]],
     ) -> Graded:
         answer, rule = extraction.answer, extraction.rule
         if answer is None:
-            return Graded(Verdict.TRUNCATED if response.finish == "length" else Verdict.NO_ANSWER, None, rule)
+            return Graded(Verdict.TRUNCATED if finish == "length" else Verdict.NO_ANSWER, None, rule)
         if problem.choices is not None:
             right = answer == problem.answer
             return Graded(Verdict.CORRECT if right else Verdict.WRONG, answer, rule, {"letter": right})

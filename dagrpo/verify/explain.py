@@ -24,7 +24,6 @@ from dagrpo.verify.values import (
     kind,
 )
 
-
 _NO_VALUE = {
     Unreadable: "no value",
     Foreign: "no value: the reader has not one of its commands",

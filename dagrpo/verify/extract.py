@@ -70,7 +70,16 @@ def extract(
     response: str, finish: Finish, choices: Sequence[str] | None = None, thought: ThoughtRule = "optional"
 ) -> Extraction:
     """Find the answer of a response; of a multiple-choice question its letter, where it names one."""
-    found = _find(*_outside_and_in_thoughts(response, thought), finish, choices)
+    return _reduced(_find(*_outside_and_in_thoughts(response, thought), finish, choices), choices)
+
+
+def given(answer: str, choices: Sequence[str] | None = None) -> Extraction:
+    """A bare answer as it stands (rule ``given``); of a multiple-choice question its letter, where it names one."""
+    answer = answer.strip()
+    return _reduced(Extraction(answer, "given") if answer else Extraction(None, "none"), choices)
+
+
+def _reduced(found: Extraction, choices: Sequence[str] | None) -> Extraction:
     if found.answer is None or choices is None:
         return found
     letter, rule = read_choice(found.answer, choices)

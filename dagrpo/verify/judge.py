@@ -92,8 +92,8 @@ def as_value(text: str) -> _Read:
 
 
 def _keeps_symbols(text: str) -> bool:
-    """Whether math-verify reads the letters of a text as symbols; it takes the gcd of two of them for 1. Those that a sum
-    or an integral binds are its own."""
+    """Whether math-verify reads the letters of a text as symbols: it takes the gcd of two of them for 1. Those that a
+    sum or an integral binds are its own."""
     letters = {letter.lower() for letter in re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))} - {"e", "i"}
     parsed = as_library(text)
     free = {letter for value in parsed[:1] for symbol in getattr(value, "free_symbols", ()) for letter in str(symbol)}

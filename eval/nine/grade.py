@@ -14,7 +14,7 @@ from dagrpo.errors import UserError
 from dagrpo.progress import progress
 from dagrpo.records import Problem, Response
 from dagrpo.signals import ShouldStop, never
-from dagrpo.verify import Graded, Verifier, make_verifier, stated
+from dagrpo.verify import Graded, Verifier, make_verifier
 from dagrpo.verify.extract import LETTERS
 
 BATCH = 256
@@ -58,7 +58,7 @@ def grade_file(
             graded = _grade([row for _, row in chunk], verifier)
             seconds = (time.perf_counter() - started) / len(chunk)
             for (_, row), one in zip(chunk, graded, strict=True):
-                stream.write(json.dumps({**row, **found(one), "seconds": round(seconds, 6)}, ensure_ascii=False) + "\n")
+                stream.write(_line({**row, **found(one), "seconds": round(seconds, 6)}))
                 counts[one.verdict.value] += 1
                 counts["disagreement"] += len(set(one.judges.values())) > 1
             done += len(chunk)
@@ -73,14 +73,53 @@ def _grade(rows: list[dict[str, Any]], verifier: Verifier) -> list[Graded]:
         Problem(str(number), "grade", "", row["gold"], choices=tuple(row["choices"]) if row.get("choices") else None)
         for number, row in enumerate(rows)
     ]
-    # A bare answer is put into a response, so that it takes the same way through the verifier as a whole one.
+    bare = [place for place, row in enumerate(rows) if "answer" in row]
+    whole = [place for place, row in enumerate(rows) if "answer" not in row]
+    of_bare = verifier.grade_answers([problems[place] for place in bare], [rows[place]["answer"] for place in bare])
     responses = [
-        stated(row["answer"])
-        if "answer" in row
-        else Response(row["response"], row.get("finish", "stop"), row.get("opening", ""))
-        for row in rows
+        Response(rows[place]["response"], rows[place].get("finish", "stop"), rows[place].get("opening", ""))
+        for place in whole
     ]
-    return verifier.grade(problems, responses)
+    graded = dict(zip(whole, verifier.grade([problems[place] for place in whole], responses), strict=True))
+    graded |= zip(bare, of_bare, strict=True)
+    return [graded[place] for place in range(len(rows))]
+
+
+def explain_file(
+    path: Path, spec: VerifierSpec, only: int | None = None, should_stop: ShouldStop = never
+) -> Iterator[str]:
+    """Say line by line, for each row of a file or for one, what was extracted by which rule and why it is right or wrong.
+
+    Args:
+        only: number of the only line to explain, from 1 on.
+
+    Raises:
+        UserError: as :func:`grade_file`; or where the file has no such row.
+    """
+    from dagrpo.verify.explain import explain
+
+    rows = [row for row in _rows(path) if only in (None, row[0])]
+    if not rows:
+        raise UserError(
+            f"{path}: no row on line {only}" if only else f"{path}: holds no row; write one JSON object a line"
+        )
+    with make_verifier(spec, should_stop) as verifier:
+        for number, row in rows:
+            (graded,) = _grade([row], verifier)
+            yield f"line {number}: {graded.verdict.value}"
+            yield f"  rule {graded.rule}: {graded.extracted if graded.extracted is not None else 'no answer found'}"
+            if graded.extracted is not None and not row.get("choices"):
+                yield from (f"  {line}" for line in explain(row["gold"], graded.extracted, spec.seconds / 4))
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row as a line of JSON; half of a surrogate pair, which UTF-8 cannot hold, as an escape."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(row)
+    return line + "\n"
 
 
 def found(graded: Graded) -> dict[str, Any]:
@@ -95,9 +134,10 @@ def found(graded: Graded) -> dict[str, Any]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        with path.open(encoding="utf-8", newline="\n") as stream:
+        # Half of a surrogate pair, which some tools write, is kept; so is a line that ends in the way of Windows.
+        with path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as stream:
             for number, line in enumerate(stream, start=1):
-                if line.strip():
+                if line := line.strip().lstrip("\ufeff").lstrip():
                     yield number, _row(line, f"{path}, line {number}")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a file of JSON Lines") from None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dagrpo.records import Problem, Verdict
-from dagrpo.verify import Graded, Verifier, stated
+from dagrpo.verify import Graded, Verifier
 
 
 def majority(problems: Sequence[Problem], graded: Sequence[Sequence[Graded]], verifier: Verifier) -> list[float]:
@@ -37,8 +37,8 @@ def majority(problems: Sequence[Problem], graded: Sequence[Sequence[Graded]], ve
                 others = list(groups[place])
                 golds += [Problem(problems[place].id, problems[place].family, "", gold)] * len(others)
                 answers += [(place, other) for other in others]
-        responses = [stated(answer) for _, answer in answers]
-        for (place, answer), judged in zip(answers, verifier.grade(golds, responses), strict=True):
+        judgements = verifier.grade_answers(golds, [answer for _, answer in answers])
+        for (place, answer), judged in zip(answers, judgements, strict=True):
             if judged.verdict is Verdict.CORRECT:
                 ballots[place][-1] += groups[place].pop(answer)
     return [_score(votes) for votes in ballots]
