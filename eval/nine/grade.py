@@ -88,7 +88,7 @@ def _grade(rows: list[dict[str, Any]], verifier: Verifier) -> list[Graded]:
 def explain_file(
     path: Path, spec: VerifierSpec, only: int | None = None, should_stop: ShouldStop = never
 ) -> Iterator[str]:
-    """Say line by line, for each row of a file or for one, what was extracted by which rule and why it is right or wrong.
+    """Say for each row of a file, or for one, what was extracted by which rule, and why it is right or wrong.
 
     Args:
         only: number of the only line to explain, from 1 on.
@@ -100,9 +100,8 @@ def explain_file(
 
     rows = [row for row in _rows(path) if only in (None, row[0])]
     if not rows:
-        raise UserError(
-            f"{path}: no row on line {only}" if only else f"{path}: holds no row; write one JSON object a line"
-        )
+        where = "" if only is None else f" on line {only}"
+        raise UserError(f"{path}: holds no row{where}; write one JSON object a line, or name another line")
     with make_verifier(spec, should_stop) as verifier:
         for number, row in rows:
             (graded,) = _grade([row], verifier)
