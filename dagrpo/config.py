@@ -214,6 +214,21 @@ class Train(Strict):
         gt=0,
         description="Bound on the ratio of policy to sampler by which tokens are weighed; null: no weighing.",
     )
+    max_logp_gap: float = Field(
+        0.5,
+        gt=0,
+        description="Mean distance of sampled from recomputed log-probabilities (nats) beyond which the run ends.",
+    )
+    max_skipped: int = Field(
+        3,
+        ge=1,
+        description="Steps in a row with a loss or gradient that is not finite, of which the last ends the run.",
+    )
+    stall: float = Field(
+        20.0,
+        gt=1,
+        description="A step that takes so many times the median one ends the run (and ten minutes at least).",
+    )
     rl: Optimizer
     sft: Optimizer
     sft_rows: int = Field(64, ge=1, description="Demonstrations in an SFT step.")

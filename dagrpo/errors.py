@@ -9,5 +9,9 @@ class UserError(Exception):
     """Bad input. The message is one or two sentences: what is wrong, and what to do."""
 
 
+class Unsound(UserError):
+    """A run has gone wrong, and its state may have too: it ends, and the newest sealed state stays the newest."""
+
+
 class Interrupted(Exception):
     """SIGTERM or Ctrl-C was received; the state on disk is sealed and the job can be resumed."""

@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # the command line starts without torch
 DELIBERATE = (UserError, Interrupted, OSError)
 """Endings that one process may come to by itself, and of which it then tells the others."""
 
-LONGEST_WAIT = timedelta(days=2)
-"""How long a process waits for the others to speak: they may sample, or ask a judge, for hours. Who dies is noticed at
-once, by its broken connection."""
+LONGEST_WAIT = timedelta(hours=8)
+"""How long a process waits for the others to speak: they may sample for hours, or wait for a judge (seven hours at
+most). Who dies is noticed at once, by its broken connection; who hangs, by the watchdog of a run."""
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -1,6 +1,7 @@
 """Train jobs on two processes: ``train_sharded`` writes them to a file and has torchrun start this file with it."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from typing import Any
 from dagrpo.checkpoints import step_folder
 from dagrpo.config import TrainSpec, parse
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.trainer import learn
 from dagrpo.trainer.job import train
 from dagrpo.world import World, leave, open_world
+from tests.poison import poisoned
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
@@ -32,17 +35,26 @@ def train_sharded(jobs: list[dict[str, Any]], file: Path) -> None:
 
 
 def run(job: dict[str, Any], world: World) -> None:
-    """Train one job; ``stop_at`` names the step after which the leading process, and it alone, is asked to stop."""
+    """Train one job.
+
+    ``stop_at`` names the step after which the leading process, and it alone, is asked to stop; ``poison`` the process
+    and the updates that have a loss which is no number.
+    """
     base, problems, out, state = (Path(job[name]) for name in ("base", "problems", "out", "state"))
 
     def should_stop() -> bool:
         return job["stop_at"] is not None and world.leads and step_folder(state, job["stop_at"]).exists()
 
+    accumulate = learn._accumulate
+    if (poison := job.get("poison")) and poison["rank"] == world.rank:
+        learn._accumulate = poisoned(math.nan, "loss", poison["updates"])
     try:
         train(parse(TrainSpec, job["spec"], "spec"), 0, base, problems, out, state, should_stop, world)
     except (Interrupted, UserError) as error:
         said = Path(job["said"]) / f"{out.name}.{world.rank}"
         said.write_text(f"{type(error).__name__}: {error}")
+    finally:
+        learn._accumulate = accumulate
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.scorers import Tally, Tools, essence, make_scorer
 from dagrpo.signals import ShouldStop, never
 from dagrpo.trainer.collect import Collector
-from dagrpo.trainer.loop import Run
+from dagrpo.trainer.loop import FAULTS, Run
 from dagrpo.trainer.snapshots import copy_snapshots
+from dagrpo.trainer.watchdog import watch
 from dagrpo.verify import make_verifier
 from dagrpo.world import ALONE, World
 
@@ -104,12 +105,15 @@ def train(
             collector.prepare_demonstrations()
         run = Run(spec.train, algorithm, weights, reference, collector, state_root, identity, should_stop)
         run.resume()
-        run.continue_to_end(f"{spec.arm} seed {seed}")
+        with watch(world, spec.train.stall, run.sealed) as step_done:
+            run.continue_to_end(f"{spec.arm} seed {seed}", step_done)
 
     def write(exported: Policy) -> None:
         out.mkdir(parents=True, exist_ok=True)
         save_policy(exported, out / "model")
         copy_snapshots(run.snapshots, out / "snapshots")
+        if (state_root / FAULTS).exists():
+            shutil.copytree(state_root / FAULTS, out / FAULTS, dirs_exist_ok=True)
         for name, lines in (("metrics.jsonl", run.state.metrics), ("timings.jsonl", run.state.timings)):
             checkpoints.write_atomically(out / name, "".join(lines).encode())
         card = {

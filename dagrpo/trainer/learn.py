@@ -4,6 +4,8 @@ Where several processes train together, each has its share of the micro-batches 
 or compared over rows is so everywhere the same; gradients are summed by the backward pass.
 """
 
+import json
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -50,7 +52,10 @@ class Update:
 
 @dataclass(slots=True)
 class Tally:
-    """What the updates of a step add up to, in one process or in all."""
+    """What the updates of a step add up to, in one process or in all.
+
+    ``skipped`` counts updates with a loss or gradient that is not finite, of which nothing else is here.
+    """
 
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
@@ -58,29 +63,43 @@ class Tally:
     clipped: int = 0
     clippable: int = 0
     trained: int = 0
+    skipped: int = 0
 
     def everywhere(self, world: World) -> "Tally":
         """What it adds up to in all processes; the norm is that of the whole gradient anyway."""
         tallies = world.gather(self)
         return Tally(
-            [sum(parts) for parts in zip(*(tally.losses for tally in tallies), strict=True)],
-            self.norms,
-            [gap for tally in tallies for gap in tally.gaps],
-            *(sum(getattr(tally, name) for tally in tallies) for name in ("clipped", "clippable", "trained")),
+            losses=[sum(parts) for parts in zip(*(tally.losses for tally in tallies), strict=True)],
+            norms=self.norms,
+            gaps=[gap for tally in tallies for gap in tally.gaps],
+            clipped=sum(tally.clipped for tally in tallies),
+            clippable=sum(tally.clippable for tally in tallies),
+            trained=sum(tally.trained for tally in tallies),
+            skipped=self.skipped,
         )
 
-    def figures(self, on_policy: bool) -> dict[str, float]:
-        """Means over the updates; the gap of sampled to computed log-probabilities where these are of one policy."""
-        count = max(1, len(self.losses))
-        figures = {
-            "loss": sum(self.losses) / count,
-            "grad_norm": sum(self.norms) / count,
-            "trained_tokens": self.trained,
-        }
+    def add(self, part: "Tally", gaps: bool) -> None:
+        """Count an update in; its gaps where they are not those of an earlier pass over the same rows."""
+        self.losses += part.losses
+        self.norms += part.norms
+        self.gaps += part.gaps if gaps else []
+        self.clipped, self.clippable = self.clipped + part.clipped, self.clippable + part.clippable
+        self.trained += part.trained
+
+    def figures(self) -> dict[str, float]:
+        """Means over the updates; ``logp_gap`` is the mean distance of sampled log-probabilities from those that the
+        policy of the step's start gives the same tokens."""
+        figures: dict[str, float] = {}
+        if self.losses or not self.skipped:
+            count = max(1, len(self.losses))
+            figures |= {"loss": sum(self.losses) / count, "grad_norm": sum(self.norms) / count}
+        figures["trained_tokens"] = self.trained
+        if self.skipped:
+            figures["skipped_updates"] = self.skipped
         if self.clippable:
             figures["clip_share"] = self.clipped / self.clippable
         gap = torch.cat(self.gaps) if self.gaps else torch.empty(0)
-        if len(gap) and on_policy:
+        if len(gap):
             figures["logp_gap"] = float(gap.double().mean())
         return figures
 
@@ -142,6 +161,8 @@ def learn(
 ) -> dict[str, float]:
     """Run the updates of one step in place and return their figures.
 
+    An update with a loss or a gradient that is not finite changes nothing: neither weights nor optimiser nor memory.
+
     Args:
         memory: what the losses of the recipe remember; read and written.
         number, steps: which step of its phase this is, from 0, and of how many.
@@ -162,6 +183,7 @@ def learn(
         for index, update in enumerate(updates):
             optimizer.zero_grad(set_to_none=True)
             stop = should_stop if epoch == index == 0 else None
+            remembered, part = json.dumps(memory), Tally()
             _accumulate(
                 weights,
                 recipe,
@@ -170,15 +192,27 @@ def learn(
                 fixed[index] if fixed else None,
                 train,
                 memory,
-                tally,
+                part,
                 stop,
             )
-            tally.norms.append(weights.clip(settings.clip))
+            part.norms.append(weights.clip(settings.clip))
+            if _unsound(part, weights.world):
+                optimizer.zero_grad(set_to_none=True)
+                memory.clear()
+                memory.update(json.loads(remembered))
+                tally.skipped += 1
+                continue
+            tally.add(part, gaps=epoch == 0)
             if update.micros:
                 optimizer.step()
                 made += 1
-    figures = tally.everywhere(weights.world).figures(on_policy=old is None)
+    figures = tally.everywhere(weights.world).figures()
     return {**figures, "lr": rate, "optimiser_steps": made}
+
+
+def _unsound(part: Tally, world: World) -> bool:
+    """Whether the loss or the gradient of an update is not finite in any process."""
+    return world.agreed(lambda: not all(map(math.isfinite, [*part.losses, *part.norms])))()
 
 
 def _accumulate(
@@ -234,7 +268,7 @@ def _accumulate(
         tally.clipped, tally.clippable = tally.clipped + cut, tally.clippable + of
         tally.trained += len(out.logp)
         anchor = update.anchor[index].to(out.logp.device)
-        tally.gaps.append((out.logp.detach() - update.sampled_logp[index].to(out.logp)).abs()[~anchor].cpu())
+        tally.gaps.append((old_logp - update.sampled_logp[index].to(out.logp)).abs()[~anchor].cpu())
     tally.losses.append(loss)
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from dagrpo import checkpoints
 from dagrpo.algorithm import Algorithm, Interleave, Memory, Recipe
 from dagrpo.config import Train
-from dagrpo.errors import Interrupted, UserError
+from dagrpo.errors import Interrupted, Unsound, UserError
 from dagrpo.policy.sharding import Weights
 from dagrpo.progress import progress
 from dagrpo.signals import ShouldStop, check, never
@@ -26,7 +26,10 @@ from dagrpo.trainer.glance import glance
 from dagrpo.trainer.learn import learn
 from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
 from dagrpo.trainer.schedule import KINDS, Kind, Place, optimizer_settings, schedule
-from dagrpo.trainer.snapshots import write_snapshot
+from dagrpo.trainer.snapshots import write_groups, write_snapshot
+
+FAULTS = "not_finite"
+"""Folder of the rows of steps with a loss or gradient that is not finite, in a run's state and then in its results."""
 
 PATIENCE = 3
 """Steps that may have tokens to learn from and no gradient."""
@@ -65,10 +68,18 @@ class Run:
         self.schedule = list(schedule(algorithm, settings))
         self.optimizers: dict[str, torch.optim.AdamW] = {}
         self._sealed: int | None = None
-        self._pushless = 0
+        self._pushless = self._faulty = 0
 
-    def continue_to_end(self, title: str) -> None:
-        """Run the steps that are left, sealing the state every ``checkpoint_every`` steps and when asked to stop."""
+    def sealed(self) -> int:
+        """How many steps the newest sealed state holds."""
+        return self._sealed or 0
+
+    def continue_to_end(self, title: str, step_done: Callable[[], None] = lambda: None) -> None:
+        """Run the steps that are left, sealing the state every ``checkpoint_every`` steps and when asked to stop.
+
+        Args:
+            step_done: called after each step, sealing included.
+        """
         with progress(title, len(self.schedule)) if self.world.leads else nullcontext(_unseen) as report:
             report(self.state.step)
             try:
@@ -80,7 +91,10 @@ class Run:
                     )
                     if self.state.step % self.settings.checkpoint_every == 0:
                         self.seal()
+                    step_done()
                     check(self.should_stop)
+            except Unsound:
+                raise
             except (Interrupted, UserError):  # the judge of a long run may fail at any step
                 if self.world.meets():
                     self.seal()
@@ -109,6 +123,7 @@ class Run:
         self.state.memory = memory
         self.state.step += 1
         self._look_for_a_push(kind, learned)
+        self._look_for_a_fault(number, data, figures)
         return figures
 
     def _collect(self, recipe: Recipe, number: int, memory: Memory) -> tuple[Step, dict[str, float]]:
@@ -127,12 +142,38 @@ class Run:
 
     def _look_for_a_push(self, kind: Kind, learned: Mapping[str, float]) -> None:
         """Refuse an objective whose gradient is exactly zero time and again: it ignores what it is given."""
-        pushless = kind == "rl" and learned["trained_tokens"] > 0 and learned["grad_norm"] == 0
+        pushless = kind == "rl" and learned["trained_tokens"] > 0 and learned.get("grad_norm") == 0
         self._pushless = self._pushless + 1 if pushless else 0
         if self._pushless == PATIENCE:
             raise UserError(
                 f"the slot `objective`: {PATIENCE} steps in a row had tokens to learn from and a gradient of exactly "
                 "zero; a term cancels itself, or does not read `logp`"
+            )
+
+    def _look_for_a_fault(self, number: int, data: Step, figures: Mapping[str, Any]) -> None:
+        """Keep the rows of a step with a loss or gradient that is not finite; end the run, without sealing its state,
+        where such steps follow each other, or where what samples is not the policy that learns."""
+        skipped = figures.get("skipped_updates", 0)
+        self._faulty = self._faulty + 1 if skipped else 0
+        if skipped:
+            file = self.root / FAULTS / f"step{number}.jsonl"
+            self.world.once(lambda: write_groups(file, data))
+            said = (
+                f"step {number}: a loss or gradient is not finite; {skipped} updates are skipped, their rows in {file}"
+            )
+            if self.world.leads:
+                print(said, file=sys.stderr, flush=True)
+            if self._faulty >= self.settings.max_skipped:
+                raise Unsound(
+                    f"{said}. It was so in {self._faulty} steps in a row (train.max_skipped), so the run ends; the "
+                    "newest sealed state is from before. Look at these rows, lower the rate, or compute in fp32"
+                )
+        gap = figures.get("logp_gap", 0.0)
+        if gap > self.settings.max_logp_gap:
+            raise Unsound(
+                f"step {number}: sampled log-probabilities are {gap:.3g} nats from those of the policy in the mean, "
+                f"and train.max_logp_gap allows {self.settings.max_logp_gap:g}: what samples is not what learns. Look "
+                "at the engine's dtype and weights; the newest sealed state is from before this step"
             )
 
     def _learn(
@@ -175,8 +216,9 @@ class Run:
             asked, waiting = waiting[: interleave.size], waiting[interleave.size :]
             step = self.collector.demonstrations_of(asked, number)
             learned = self._learn(interleave.recipe, "sft", step, memory, 0, 1, stoppable=False)
-            figures |= {f"interleave/{name}": learned[name] for name in ("loss", "grad_norm")}
-            figures |= {name: learned[name] for name in ("trained_tokens", "optimiser_steps")}
+            figures |= {f"interleave/{name}": learned[name] for name in ("loss", "grad_norm") if name in learned}
+            counts = ("trained_tokens", "optimiser_steps", "skipped_updates")
+            figures |= {name: learned[name] for name in counts if name in learned}
             figures |= demonstration_metrics(step)
         memory["queue"] = waiting
         return figures

@@ -51,12 +51,18 @@ def write_snapshot(folder: Path, policy: Policy, step: Step) -> None:
     aside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(aside, ignore_errors=True)
     save_policy(policy, aside / MODEL)
-    lines = (json.dumps(group, ensure_ascii=False) + "\n" for group in _plain(step))
-    write_atomically(aside / GROUPS, "".join(lines).encode())
+    write_groups(aside / GROUPS, step)
     flush(aside)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
     flush(folder.parent)
+
+
+def write_groups(path: Path, step: Step) -> None:
+    """Write the groups of a step as its update read them: JSON Lines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(group, ensure_ascii=False) + "\n" for group in _plain(step))
+    write_atomically(path, "".join(lines).encode())
 
 
 def copy_snapshots(kept: Path, out: Path) -> None:

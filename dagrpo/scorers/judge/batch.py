@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from dagrpo.errors import UserError
+from dagrpo.heartbeat import beat
 from dagrpo.scorers.judge.prompt import Grades, Question
 from dagrpo.scorers.request import Missing
 
@@ -174,6 +175,7 @@ class Batch:
 
     def _still_down(self, error: Failed) -> None:
         assert self._down_since is not None
+        beat()
         waited = time.monotonic() - self._down_since
         if waited >= self._outage:
             self._fatal = UserError(

@@ -54,7 +54,7 @@ class JudgeOptions(Strict):
     backoff: float = Field(1.0, ge=0, description="Scale of the first wait before another try (seconds); it doubles.")
     max_wait: float = Field(60.0, ge=0, description="Longest wait, also where the server asks for more (seconds).")
     outage_hours: float = Field(
-        6.0, ge=0, le=24, description="How long a run waits for a judge that does not answer anything (hours)."
+        6.0, ge=0, le=7, description="How long a run waits for a judge that does not answer anything (hours)."
     )
     max_calls: int = Field(
         100_000, ge=1, description="Answered requests that a run may pay for: all processes, and all starts, together."
