@@ -119,15 +119,17 @@ def trial(
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
     train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
     problems: Annotated[Path, typer.Option(help="Evaluation problems, likewise.")],
+    source: Annotated[Path, typer.Option(help="What the job of the problems was told (JSON or YAML).")],
     out: Annotated[Path, typer.Option(help="File of graded samples.")],
 ) -> None:
-    """Try a base on a few problems of each family before training: prompts, engine, verifier and answers."""
+    """Try a base on a few problems of each family before training: rows, prompts, engine, verifier and answers."""
     from dagrpo import config
     from dagrpo.signals import stop_flag
     from eval.trial import trial as run
 
     with stop_flag() as should_stop:
-        run(config.load(config.EvaluationSpec, spec), model, train, problems, out, should_stop)
+        told, made = config.load(config.EvaluationSpec, spec), config.load(config.ProblemsSpec, source)
+        run(told, model, train, problems, out, made.problems, should_stop)
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

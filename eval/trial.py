@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dagrpo.checkpoints import write_atomically
-from dagrpo.config import EvaluationSpec
+from dagrpo.config import EvaluationSpec, MiniProblems, Problems
 from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.policy.device import resolve_device
@@ -18,6 +18,7 @@ from dagrpo.records import Problem, Response, Verdict
 from dagrpo.rollout.make import make_engine
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
+from eval.nine.benchmarks import BENCHMARKS, check
 from eval.sampling import policy_device, sampled
 
 ROWS = 2
@@ -33,18 +34,24 @@ def trial(
     train: Path,
     evaluation: Path,
     out: Path,
+    source: Problems,
     should_stop: ShouldStop = never,
 ) -> None:
     """Try a checkpoint on the first problems of each family, of training and of evaluation.
 
-    Prompts are rendered, the verifier is given each gold as an answer and more demonstrations as responses, the engine
-    samples and the samples are graded. They are written to ``out`` in the form that evaluation writes.
+    The rows of benchmarks are held against the lock. Prompts are rendered, the verifier is given each gold as an answer
+    and more demonstrations as responses, the engine samples and the samples are graded. They are written to ``out`` in
+    the form that evaluation writes.
+
+    Args:
+        source: where the problems are from.
 
     Raises:
         UserError: one of these cannot be used, or the verifier takes neither a family's own answers nor its
             demonstrations for right.
         Interrupted: ``should_stop`` became true.
     """
+    check_rows(source)
     torch.set_num_threads(spec.threads)
     device = resolve_device(spec.device)
     policy = load_policy(model, policy_device(spec.engine, device))
@@ -63,6 +70,24 @@ def trial(
     write_atomically(out, "".join(json.dumps(record) + "\n" for record in records).encode())
     verdicts = Counter(record["verdict"] for record in records)
     print(f"{len(records)} samples: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
+
+
+def check_rows(source: Problems) -> None:
+    """Hold the rows of the benchmarks that problems are evaluated on against the lock.
+
+    Raises:
+        UserError: some are not those of the lock.
+    """
+    if isinstance(source, MiniProblems):
+        return
+    names = [name for name in source.benchmarks if name in BENCHMARKS]
+    for row in check(names, "mirror", source.mirror) if names else []:
+        if not row["as_locked"]:
+            raise UserError(
+                f"{row['place']}: not the rows of the lock, so that figures on {row['benchmark']} could be compared "
+                "with no others; get the locked ones (`dagrpo fetch-benchmarks`), or, if these are wanted, write them "
+                "into the lock with `dagrpo check-benchmarks --write` and say so beside your numbers"
+            )
 
 
 def first_of_each(problems: list[Problem], rows: int = ROWS) -> list[Problem]:

@@ -144,7 +144,7 @@ PROBLEMS = "problems --spec problems.json --out problems"
 BASE = "base --spec base.json --out base --state base.state"
 TRIAL = (
     "trial --spec trial.json --model base --train problems/train.jsonl --problems problems/evaluation.jsonl "
-    "--out trial.jsonl"
+    "--source problems.json --out trial.jsonl"
 )
 TRAIN = "train --spec dagrpo.json --seed 0 --base base --problems problems/train.jsonl --out run --state state"
 

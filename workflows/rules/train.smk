@@ -28,6 +28,7 @@ rule base:
 rule trial:
     input:
         spec="<results>/specs/trial.json",
+        source="<results>/specs/problems.json",
         model=first_base,
         train="<results>/problems/train.jsonl",
         problems="<results>/problems/evaluation.jsonl",
@@ -43,7 +44,7 @@ rule trial:
         "try base {wildcards.base} on a few problems, before any training"
     shell:
         "exec {GPU_SLOT}dagrpo trial --spec {input.spec:q} --model {input.model:q} --train {input.train:q}"
-        " --problems {input.problems:q} --out {output:q} > {log:q} 2>&1"
+        " --problems {input.problems:q} --source {input.source:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule trial_nine:
