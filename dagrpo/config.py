@@ -408,6 +408,17 @@ class Experiment(Strict):
             raise ValueError("seeds must differ from each other")
         return seeds
 
+    @field_validator("bases")
+    @classmethod
+    def _names_of_files_differ(cls, bases: dict[str, Base]) -> dict[str, Base]:
+        """Files are named ``<base>.<arm>.seed<n>``, so that only a base could take another's."""
+        for name in bases:
+            if others := [other for other in bases if other.startswith(f"{name}.")]:
+                raise ValueError(
+                    f"{others[0]!r} begins with {name!r} and a dot, so their files could collide; rename one"
+                )
+        return bases
+
     @model_validator(mode="after")
     def _arms_are_sound(self) -> "Experiment":
         if "base" in self.arms:
@@ -586,11 +597,11 @@ def load_experiment(paths: Sequence[Path]) -> Experiment:
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a configuration file") from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML or JSON: {error}") from None
 
 

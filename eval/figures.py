@@ -125,8 +125,9 @@ def read_source(runs: Runs) -> Source:
 def write_figure(figure: Figure, path: Path) -> None:
     """Write ``<path>.svg`` and ``<path>.png``, without a date or the name of a program."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-    FigureCanvasAgg(figure).print_png(path.with_suffix(".png"), metadata={"Software": None})
+    # Not by with_suffix, which would cut a name at its dot: `dagrpo.delta0` and `dagrpo.delta5` are two arms.
+    figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Creator": None})
+    FigureCanvasAgg(figure).print_png(path.with_name(f"{path.name}.png"), metadata={"Software": None})
 
 
 def accuracy(source: Source) -> Figure:

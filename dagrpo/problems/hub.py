@@ -1,7 +1,6 @@
 """Training problems of a Hugging Face data set, in the columns that verl reads: ``prompt`` (messages), ``target`` (the
 demonstration, one message or text) and ``reward_model.ground_truth``, as in LUFFY's OpenR1-Math-46k-8192."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from dagrpo.hub import require_pin
 from dagrpo.problems import mirror
 from dagrpo.problems.store import ProblemSets
 from dagrpo.records import Problem
+from dagrpo.text_files import read_object
 
 
 class BeginsOtherwise(UserError):
@@ -54,7 +54,8 @@ def load(spec: HubProblems) -> ProblemSets:
 def _rows(spec: HubProblems) -> Iterable[Mapping[str, Any]]:
     local = Path(spec.dataset).expanduser()
     if local.is_file() and local.suffix != ".parquet":
-        return [json.loads(line) for line in mirror.read_text(local).split("\n") if line.strip()]
+        lines = enumerate(mirror.read_text(local).split("\n"), start=1)
+        return [read_object(line, f"{local}, line {number}") for number, line in lines if line.strip()]
     try:
         import datasets
     except ImportError:

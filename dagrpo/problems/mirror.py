@@ -1,12 +1,11 @@
 """Real problems from a local folder of JSON Lines: benchmarks/ to report on, train/ with verified traces."""
 
-import gzip
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+from dagrpo import text_files
 from dagrpo.config import HubProblems, MirrorProblems, nearest
 from dagrpo.errors import UserError
 from dagrpo.problems.store import ProblemSets
@@ -112,17 +111,13 @@ def find_file(folder: Path, name: str) -> Path:
 
 def read_text(path: Path) -> str:
     """Read a file of rows, unpacked where it is packed. Raises :class:`UserError` where it cannot be read."""
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); get the file again") from None
+    return text_files.read_text(path, "get the file again")
 
 
 def read_row(line: str, family: str, where: str) -> Problem:
     """Turn a line of the mirror into a problem. Raises :class:`UserError` that begins with ``where``."""
+    row = text_files.read_object(line, where)
     try:
-        row: dict[str, Any] = json.loads(line)
         choices = tuple(str(choice) for choice in row["choices"]) if row.get("choices") else None
         problem = Problem(
             id=row["id"],
@@ -133,7 +128,7 @@ def read_row(line: str, family: str, where: str) -> Problem:
             level=_level(row.get("level")),
             choices=choices,
         )
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{where}: not a row of the mirror ({type(error).__name__}: {error}); get the file again"
         ) from None

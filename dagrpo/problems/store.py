@@ -9,6 +9,7 @@ from typing import Any
 from dagrpo.checkpoints import write_atomically
 from dagrpo.errors import UserError
 from dagrpo.records import Problem
+from dagrpo.text_files import read_object, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,7 @@ def read_problems(path: Path) -> list[Problem]:
         UserError: naming file and line, where a line is broken, a key missing, unknown or of the wrong type, an
             answer empty, or an id used twice; and where the file cannot be read or holds nothing.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a problem file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; write it as JSON Lines in UTF-8") from None
+    text = read_text(path, "give the path of a problem file")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
@@ -68,14 +64,7 @@ def read_problems(path: Path) -> list[Problem]:
 
 
 def _problem(line: str, where: str) -> Problem:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{where}: not valid JSON ({error.msg}, column {error.colno}); repair or delete the line"
-        ) from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}; write one object a line")
+    row = read_object(line, where)
     if unknown := sorted(row.keys() - {field.name for field in fields(Problem)}):
         raise UserError(f"{where}: unknown key {unknown[0]!r}; remove it")
     for name in ("id", "family", "prompt", "answer"):

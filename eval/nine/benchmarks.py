@@ -25,6 +25,7 @@ from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems, neare
 from dagrpo.errors import UserError
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
+from dagrpo.text_files import read_object, text_of
 from dagrpo.verify.extract import LETTERS, last_box
 
 TASKS = Path(__file__).parents[1] / "tasks"
@@ -326,10 +327,11 @@ def _rows(data: bytes, place: str) -> list[Row]:
 
             rows: list[Row] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
             return rows
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+        text = text_of(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
         if place.endswith(".csv"):
             return list(csv.DictReader(io.StringIO(text)))
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        lines = enumerate(text.split("\n"), start=1)
+        return [read_object(line, f"{place}, line {number}") for number, line in lines if line.strip()]
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{place}: cannot be read ({error}); get the file again") from None
 
