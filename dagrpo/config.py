@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dagrpo.errors import UserError
+from dagrpo.text_files import check_whole
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
@@ -572,6 +573,7 @@ def parse(model: type[Spec], data: Any, where: str) -> Spec:
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping of keys to values, found {type(data).__name__}")
+    check_whole(data, where)
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -79,8 +79,12 @@ def test_settings_may_begin_with_a_mark_and_hold_whole_characters(tmp_path: Path
     for name, text in (("a.json", '{"opening": "x"}'), ("a.yaml", "opening: x")):
         (tmp_path / name).write_text(MARK + text, "utf-8")
         assert load(PromptSpec, tmp_path / name).opening == "x"
-    for name, text in (("b.json", r'{"opening": "\ud83d"}'), ("b.yaml", r'opening: "\ud83d"'), ("c.yaml", b"\xff\xfe")):
-        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    for name, data in (
+        ("b.json", rb'{"opening": "\ud83d"}'),
+        ("b.yaml", rb'opening: "\ud83d"'),
+        ("c.yaml", b"\xff\xfe"),
+    ):
+        (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=name):
             load(PromptSpec, tmp_path / name)
 
