@@ -80,9 +80,9 @@ def test_settings_may_begin_with_a_mark_and_hold_whole_characters(tmp_path: Path
         (tmp_path / name).write_text(MARK + text, "utf-8")
         assert load(PromptSpec, tmp_path / name).opening == "x"
     for name, data in (
-        ("b.json", rb'{"opening": "\ud83d"}'),
-        ("b.yaml", rb'opening: "\ud83d"'),
-        ("c.yaml", b"\xff\xfe"),
+        ("a.json", rb'{"opening": "\ud83d"}'),
+        ("a.yaml", rb'opening: "\ud83d"'),
+        ("b.yaml", b"\xff\xfe"),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=name):
