@@ -63,6 +63,14 @@ def test_a_sample_is_decided_by_what_it_is(pair: tuple[Policy, Engine]) -> None:
         assert [r.tokens for r in engine.sample([last], other)[0]] != [r.tokens for r in both[3]]
 
 
+def test_prompts_that_do_not_fit_into_one_batch_together_are_sampled(pair: tuple[Policy, Engine]) -> None:
+    policy, engine = pair
+    requests = [Request(f"p{i}", tuple(5 + (i + k) % 40 for k in range(220)), 1) for i in range(60)]
+    sampled = engine.sample(requests, replace(SAMPLED, max_new_tokens=4))
+    assert [len(row) for row in sampled] == [1] * len(requests)
+    assert largest_gap(policy, requests[::10], sampled[::10], 1.0) < 1e-4
+
+
 def test_new_weights_arrive_and_a_stale_copy_is_refused(pair: tuple[Policy, Engine]) -> None:
     policy, engine = pair
     requests = make_requests()

@@ -24,6 +24,9 @@ from dagrpo.rollout.vllm_engine import Drawn, Job
 from dagrpo.signals import ShouldStop, check
 
 EXTENSION = "dagrpo.rollout.vllm_worker.HeldWeights"
+CPU_BATCH = 8192
+"""Tokens that vLLM computes at once on a CPU, at most, unless one prompt is longer."""
+
 UNSHARED = 0.9
 """Share of a GPU's memory where no trainer is beside."""
 QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "1"}
@@ -140,7 +143,10 @@ def colocated(
     memory: dict[str, Any] = {"gpu_memory_utilization": options.memory if beside else UNSHARED}
     if device.type == "cpu":  # there that share would count what the trainer holds too
         memory = {
-            "kv_cache_memory_bytes": int(options.memory * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+            "kv_cache_memory_bytes": int(options.memory * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+            # A prompt that is computed in parts sets back its generator, which those of the CPU cannot be.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCH, policy.model.config.max_position_embeddings),
         }
     joined = dist.is_initialized()  # then vLLM takes part in that world, which its own ways to end would end too
     with TemporaryDirectory() as folder, ExitStack() as at_end:
