@@ -78,13 +78,13 @@ def test_the_stand_in_replies_in_the_judge_s_form() -> None:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Place]:
-    """The stand-ins of the paper's setting, on our own rows; the base has read nothing."""
+    """The stand-ins of the paper's setting, on our own rows; the base has hardly read anything."""
     from eval.rehearsal import standins
 
     place = Place(tmp_path_factory.mktemp("stage"), "http://127.0.0.1:1/v1")
     experiment = load(Experiment, ROOT / "config" / "qwen2.5-math-7b.yaml")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standins, "WARM_STEPS", 0)
+        patch.setattr(standins, "WARM_STEPS", 21)
         standins.make(experiment, place, None)
     return rehearsed(experiment, place)[0], place
 

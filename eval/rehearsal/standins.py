@@ -215,9 +215,9 @@ def build_base(base: Base, problems: Sequence[Problem], prompt: PromptSpec, text
 
 
 def _warm(policy: Policy, problems: Sequence[Problem], prompt: PromptSpec) -> None:
-    rows = []
+    rows: list[tuple[tuple[int, ...], list[int]]] = []
     for problem in problems:
-        asked = render(problem, policy.tokenizer, prompt)
+        asked = render(problem, policy.tokenizer, prompt).tokens
         answer = (problem.solution or "").removeprefix(prompt.opening or "")
         said = [*policy.tokenizer.encode(answer, add_special_tokens=False), policy.tokenizer.eos_token_id]
         rows.append((asked, said))
