@@ -111,11 +111,18 @@ def read_corpus(runs: Runs, prefix: str) -> Corpus:
         name=runs.base,
         prefix=prefix,
         answers=answers(tables, labels(runs), runs.subject, runs.experiment.evaluation.reference),
-        cautions=list(display.limits(tables)),
+        cautions=[*display.limits(tables), *judged(runs.results / "judge" / f"{runs.base}.txt")],
         tables={**shown, "timing": display.timing(pd.read_csv(runs.timing))},
         has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
         nine=read_nine(runs.tables),
     )
+
+
+def judged(path: Path) -> list[str]:
+    """What the check of the judge on the base's own groups warned of; nothing where no judge was asked."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+    return [f"Before training, on groups of the base: {warning}." for warning in warnings]
 
 
 def reading(runs: Runs) -> dict[str, int]:
