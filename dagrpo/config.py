@@ -127,6 +127,13 @@ class SmolLM2Base(Strict):
     kind: Literal["smollm2"] = "smollm2"
 
 
+class GgufBase(Strict):
+    """A model in a GGUF file, dequantised into an ordinary checkpoint."""
+
+    kind: Literal["gguf"] = "gguf"
+    file: Path = Field(description="The file; a relative path is seen from the folder that the workflow runs in.")
+
+
 class HubBase(Strict):
     """A Hugging Face checkpoint: a hub name with a pinned revision, or a local folder."""
 
@@ -140,7 +147,7 @@ class HubBase(Strict):
 
 
 Problems = Annotated[MiniProblems | MirrorProblems | HubProblems, Field(discriminator="kind")]
-Base = Annotated[MiniBase | SmolLM2Base | HubBase, Field(discriminator="kind")]
+Base = Annotated[MiniBase | SmolLM2Base | GgufBase | HubBase, Field(discriminator="kind")]
 
 
 class TorchEmbedded(Strict):
@@ -762,7 +769,7 @@ def _sentence(detail: Any, model: type[BaseModel]) -> str:
     return f"{where}: {message} (found {detail['input']!r})" if path else message
 
 
-_TAGS = {"mini", "mirror", "smollm2", "hub", "torch", "vllm", "vllm_server"}
+_TAGS = {"mini", "mirror", "smollm2", "gguf", "hub", "torch", "vllm", "vllm_server"}
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

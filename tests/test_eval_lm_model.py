@@ -317,9 +317,9 @@ def test_lm_evals_own_model_sees_and_gets_the_same(base: Path, tmp_path: Path, m
 @pytest.mark.slow
 def test_so_it_does_with_a_real_model_on_real_rows(mirror: Path, tmp_path: Path) -> None:
     """SmolLM2; over more rows and longer answers: `dagrpo compare-benchmarks`."""
-    from dagrpo.policy.convert import convert_smollm2
+    from dagrpo.policy.convert import convert_gguf, find_smollm2
 
-    convert_smollm2(tmp_path / "smollm2")
+    convert_gguf(find_smollm2(), tmp_path / "smollm2")
     ours = asked(DagrpoLM(tmp_path / "smollm2", device="cpu"), tmp_path / "smollm2", 6, 1)
     hf = HFLM(pretrained=str(tmp_path / "smollm2"), device="cpu", dtype="float32", batch_size=1)
     assert ours == asked(hf, tmp_path / "smollm2", 6, 1) and len(ours) == len(BENCHMARKS)

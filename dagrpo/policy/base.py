@@ -4,11 +4,11 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from dagrpo.config import BaseSpec, HubBase, MiniBase, MiniProblems, SmolLM2Base
+from dagrpo.config import BaseSpec, GgufBase, HubBase, MiniBase, MiniProblems, SmolLM2Base
 from dagrpo.errors import UserError
 from dagrpo.hub import require_pin
 from dagrpo.policy.checkpoint import load_policy, save_policy
-from dagrpo.policy.convert import convert_smollm2
+from dagrpo.policy.convert import convert_gguf, find_smollm2
 from dagrpo.policy.device import resolve_device
 from dagrpo.policy.pretrain import pretrain
 from dagrpo.signals import ShouldStop
@@ -29,7 +29,9 @@ def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -
                 )
             pretrain(spec.base, spec.seed, spec.problems, out, state, should_stop)
         case SmolLM2Base():
-            convert_smollm2(out)
+            convert_gguf(find_smollm2(), out)
+        case GgufBase():
+            convert_gguf(spec.base.file.expanduser(), out)
         case HubBase():
             require_pin(spec.base.model, spec.base.revision, "base")
             policy = load_policy(spec.base.model, resolve_device("cpu"), revision=spec.base.revision)
