@@ -53,7 +53,7 @@ _DEFINED = re.compile(
     r"~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+"
 )
 _PROSE = re.compile(r'"|(?<![\\A-Za-z])[A-Za-z]{4}')
-_STOREYS = 6
+_STOREYS = 3
 """No answer is a tower of more powers."""
 _CLOCK = re.compile(r"\d{1,2}:0\d(:\d\d)?")
 

@@ -2,7 +2,7 @@
 
 Gold and answer are read once, into typed values, and compared by kind; what differs there differs for both judges. The
 word on two expressions, or relations, that no point tells apart is the judge's: ``sympy`` takes the agreement of their
-values for the proof, ``math_verify`` asks the library of that name to parse both texts and to show it. A text that the
+values for the proof, ``math_verify`` asks the library of that name to parse both texts and to show it. A gold that the
 reader does not know, for a command that it has not, goes to math-verify whole.
 
 Each pair is read twice, with units and without. An answer that is too large to compute is refused.
@@ -72,10 +72,11 @@ def _apart(judge: str, pair: tuple[str, str], wanted: "_Read", given: "_Read") -
 
 
 def _may_ask(wanted: "_Read", given: "_Read") -> bool:
-    """Whether math-verify is asked about texts of which one cannot be read: for a command that the reader has not. What
-    it cannot read else is no value (a slip, a hedge, noise), or a number that cannot be compared exactly."""
-    return all(
-        isinstance(value, Foreign | Undone) or not isinstance(value, Exception | Words) for value in (wanted, given)
+    """Whether math-verify is asked about texts that cannot be read: where the gold has a command that the reader has
+    not. Beside a gold that is a value, an answer that cannot be read is none: a slip, a hedge or noise, which
+    math-verify may take seconds to reject."""
+    return isinstance(wanted, Foreign | Undone) and (
+        isinstance(given, Foreign | Undone) or not isinstance(given, Exception | Words)
     )
 
 
