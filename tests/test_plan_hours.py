@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.full_shape import Cut, planned_operations, run
+from benchmarks.plan_rates import measure
 from dagrpo.algorithm import find_method
 from dagrpo.config import HubBase, Train, VllmColocated, VllmServer, parse
 from dagrpo.plan.devices import DEVICES
@@ -99,6 +100,11 @@ def test_a_real_update_makes_the_operations_that_are_planned(cut: Cut) -> None:
     with counter() as counted:
         run(cut, torch.device("cpu"))
     assert planned_operations(cut) == pytest.approx(counted.get_total_flops(), rel=0.15)
+
+
+def test_the_benchmark_of_rates_takes_steps_of_one_shape() -> None:
+    took = measure(SMALL)
+    assert took["operations"] == planned_operations(SMALL) and took["seconds"] > 0
 
 
 def test_lengths_fall_off_to_the_mean_that_they_are_said_to_have() -> None:

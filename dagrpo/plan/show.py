@@ -35,7 +35,7 @@ from dagrpo.plan.taken import PROMPT_TOKENS, SHARE_OF_BUDGET, SHARE_OF_DEMONSTRA
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the plan is made for; ``None``: by the shares above."""
+    """What the plan is made for; ``None``: by the shares of :mod:`dagrpo.plan.taken`."""
 
     gpu: str
     response_tokens: int | None = None
