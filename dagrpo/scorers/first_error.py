@@ -10,10 +10,6 @@ from dagrpo.scorers.judge import TRANSPORT, Judge, JudgeOptions
 from dagrpo.scorers.registry import Tools, scorer
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
 
-MOST_STEPS = 9999
-"""Largest number that a server may let the judge say. The schema is the same for all candidates, since servers keep it
-with the prefix; the number of a candidate's own steps is checked here."""
-
 _SENTENCE_END = re.compile(r"(?<=[.;!?])\s+")
 
 
@@ -22,7 +18,7 @@ class FirstError(Scorer):
     """Share of a response's steps that stand before the first wrong one."""
 
     def __init__(self, options: JudgeOptions, tools: Tools) -> None:
-        self.judge = Judge("first_error.v1", {"first_wrong_step": (0, MOST_STEPS)}, options, tools)
+        self.judge = Judge("first_error.v1", options, tools)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[float | Missing]:
         """Score each request in [0, 1]; a response without a step is worth 0 and is not asked about.

@@ -15,7 +15,7 @@ class LLMJudge(Scorer):
     """Mean of three grades from 1 to 10, mapped to [0, 1]."""
 
     def __init__(self, options: JudgeOptions, tools: Tools) -> None:
-        self.judge = Judge("holistic.v1", dict.fromkeys(CRITERIA, (LOWEST, HIGHEST)), options, tools)
+        self.judge = Judge("holistic.v1", options, tools)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[float | Missing]:
         """Score each request in [0, 1].
@@ -24,7 +24,8 @@ class LLMJudge(Scorer):
             Interrupted: a stop was asked for.
             UserError: the judge or the cache cannot be used.
         """
-        questions = [self.judge.question(request.problem, request.response) for request in requests]
+        bounds = dict.fromkeys(CRITERIA, (LOWEST, HIGHEST))
+        questions = [self.judge.question(request.problem, request.response, bounds) for request in requests]
         return [answer if isinstance(answer, Missing) else mean_grade(answer) for answer in self.judge.ask(questions)]
 
     def about(self) -> dict[str, str]:

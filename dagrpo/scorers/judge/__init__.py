@@ -16,7 +16,6 @@ from dagrpo.scorers.judge.prompt import (
     Question,
     load_rubric,
     make_question,
-    reply_schema,
     shown_reference,
     without_middle,
 )
@@ -30,18 +29,15 @@ __all__ = ["TRANSPORT", "Grades", "Judge", "JudgeOptions"]
 class Judge:
     """One rubric put to one model by all processes of a run, which share its budget of calls and its concurrency.
 
-    Args:
-        bounds: what every reply is held to.
-
     Raises:
         UserError: there are more processes than requests that may be under way.
     """
 
-    def __init__(self, rubric: str, bounds: Bounds, options: JudgeOptions, tools: Tools) -> None:
-        self.rubric, self.bounds, self.options, self.tools = load_rubric(rubric), bounds, options, tools
+    def __init__(self, rubric: str, options: JudgeOptions, tools: Tools) -> None:
+        self.rubric, self.options, self.tools = load_rubric(rubric), options, tools
         self.cache = Cache(options.cache)
         self.served = Served(options, tools) if options.serve else None
-        self.client = Client(options, reply_schema(bounds), tools, self.served.check if self.served else lambda: None)
+        self.client = Client(options, tools, self.served.check if self.served else lambda: None)
         version = [] if options.revision is None else [options.revision]
         self._identity = json.dumps([options.model, *version, options.extra_body], sort_keys=True)
         if options.concurrency < tools.world.size:
@@ -51,15 +47,11 @@ class Judge:
             )
         self._mark = tools.world.once(lambda: secrets.token_hex(8))
 
-    def question(self, problem: Problem, candidate: str, bounds: Bounds | None = None) -> Question:
-        """Make a question about a response; of it and of the reference no more than the budgets is shown.
-
-        Args:
-            bounds: narrower ones, for this candidate alone.
-        """
+    def question(self, problem: Problem, candidate: str, bounds: Bounds) -> Question:
+        """Make a question about a response; of it and of the reference no more than the budgets is shown."""
         reference = shown_reference(problem, self.options.reference_chars)
         shown = without_middle(candidate, self.options.candidate_chars)
-        return make_question(self.rubric, self._identity, problem, reference, shown, bounds or self.bounds, self._mark)
+        return make_question(self.rubric, self._identity, problem, reference, shown, bounds, self._mark)
 
     def ask(self, questions: Sequence[Question]) -> list[Grades | Missing]:
         """Answer questions, in order, from the cache where it knows them; equal ones are asked once. All processes of

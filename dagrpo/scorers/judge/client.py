@@ -31,7 +31,7 @@ from tenacity import (
 from dagrpo.errors import UserError
 from dagrpo.scorers.judge.batch import Batch, Failed, Outcome
 from dagrpo.scorers.judge.options import JudgeOptions
-from dagrpo.scorers.judge.prompt import BadReply, Grades, Question, read_reply
+from dagrpo.scorers.judge.prompt import BadReply, Grades, Question, read_reply, reply_schema
 from dagrpo.scorers.registry import Tools
 from dagrpo.signals import check
 
@@ -45,14 +45,11 @@ class Client:
     """Speaks to one endpoint; counts the calls that it answered.
 
     Args:
-        schema: of a reply.
         check_server: raises :class:`UserError` where there is no use in waiting.
     """
 
-    def __init__(
-        self, options: JudgeOptions, schema: dict[str, Any], tools: Tools, check_server: Callable[[], None]
-    ) -> None:
-        self.schema, self.check_server = schema, check_server
+    def __init__(self, options: JudgeOptions, tools: Tools, check_server: Callable[[], None]) -> None:
+        self.check_server = check_server
         self.options, self.should_stop, self.tally = options, tools.should_stop, tools.tally
         self._lock = threading.Lock()
         self._left = 0
@@ -168,7 +165,7 @@ class Client:
             case "json_object":
                 body["response_format"] = {"type": "json_object"}
             case "json_schema":
-                schema = {"name": "reply", "strict": True, "schema": self.schema}
+                schema = {"name": "reply", "strict": True, "schema": reply_schema(question.bounds)}
                 body["response_format"] = {"type": "json_schema", "json_schema": schema}
         body |= self.options.extra_body
         return {name: value for name, value in body.items() if value is not None}
