@@ -8,6 +8,7 @@ EXPERIMENT ?= mini
 CORES      ?= all
 MIRROR     ?=
 METHODS    ?=
+CHANGES    ?=
 FROM       ?=
 ARGS       ?=
 
@@ -21,6 +22,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed$(addprefix -,$(BUILD))
 BUILD_PINS := $(if $(VLLM),constraints-vllm-$(BUILD).txt)
 SLURM_STAMP := $(SLURM_VENV)/.installed
+REHEARSAL := results/rehearsal-$(EXPERIMENT)$(addprefix -,$(basename $(notdir $(CHANGES))))
 PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(abspath $(BIN)):$(PATH)
 
@@ -65,9 +67,10 @@ reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPE
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \
 		$(if $(MIRROR),mirror="$(MIRROR)") $(if $(METHODS),methods="$(METHODS)")
 
-rehearse: $(STAMP) ## Run all of an experiment in minutes on the CPU, shrunk; results/rehearsal-EXPERIMENT/report.html.
-	@dagrpo rehearse --configfile "config/$(EXPERIMENT).yaml" --out "results/rehearsal-$(EXPERIMENT)" $(if $(MIRROR),--mirror "$(MIRROR)") -- \
-		snakemake --cores $(CORES) $(ARGS) --configfile "results/rehearsal-$(EXPERIMENT)/experiment.yaml" \
+rehearse: $(STAMP) ## Execute all of an experiment in minutes on the CPU, shrunk; results/rehearsal-EXPERIMENT/report.html.
+	@dagrpo rehearse --configfile "config/$(EXPERIMENT).yaml" $(CHANGES:%=--configfile "%") --out "$(REHEARSAL)" \
+		$(if $(MIRROR),--mirror "$(MIRROR)") -- \
+		snakemake --cores $(CORES) $(ARGS) --configfile "$(REHEARSAL)/experiment.yaml" \
 		$(if $(METHODS),--config methods="$(METHODS)")
 
 report: $(STAMP) ## Make EXPERIMENT's tables, figures and report again from its files; FROM=ledger from its records alone.

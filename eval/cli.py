@@ -134,7 +134,9 @@ def trial(
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def rehearse(
-    configfile: Annotated[Path, typer.Option("--configfile", help="A whole experiment (YAML).")],
+    configfile: Annotated[
+        list[Path], typer.Option("--configfile", help="A whole experiment (YAML); further ones change keys of it.")
+    ],
     command: Annotated[list[str], typer.Argument(help="The command that runs OUT/experiment.yaml, after --.")],
     out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")],
     mirror: Annotated[Path | None, typer.Option(envvar="DAGRPO_MIRROR", help="Rows to take; else our own.")] = None,

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 import requests
 
-from dagrpo.config import BaseSpec, Experiment, ProblemsSpec, load, parse, train_spec, trial_spec
+from dagrpo.config import BaseSpec, Experiment, ProblemsSpec, load, load_experiment, parse, train_spec, trial_spec
 from dagrpo.problems import build
 from dagrpo.scorers.judge.prompt import read_reply
 from eval.nine import benchmarks
 from eval.rehearsal.judge import stand_in_judge
-from eval.rehearsal.replace import Place, rehearsed
+from eval.rehearsal.replace import Place, judges, rehearsed
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "config").glob("*.yaml"))
+CONFIG = ROOT / "config"
+FILES = {path.stem: [path] for path in sorted(CONFIG.glob("*.yaml"))} | {
+    "an open judge": [CONFIG / "qwen2.5-math-7b.yaml", CONFIG / "judges" / "open.yaml"]
+}
 
 
 def plain(experiment: Experiment) -> dict[str, Any]:
@@ -36,9 +39,9 @@ def leaves(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
         yield keys, value
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_rehearsal_differs_from_its_file_where_it_says_so_and_nowhere_else(path: Path, tmp_path: Path) -> None:
-    experiment = load(Experiment, path)
+@pytest.mark.parametrize("paths", FILES.values(), ids=FILES)
+def test_a_rehearsal_differs_from_its_file_where_it_says_so_and_nowhere_else(paths: list[Path], tmp_path: Path) -> None:
+    experiment = load_experiment(paths)
     short, replaced = rehearsed(experiment, Place(tmp_path, "http://127.0.0.1:1/v1"))
     before, after = dict(leaves(plain(experiment))), dict(leaves(plain(short)))
     told = [one.keys for one in replaced]
@@ -46,8 +49,10 @@ def test_a_rehearsal_differs_from_its_file_where_it_says_so_and_nowhere_else(pat
         if before.get(keys) != after.get(keys):
             assert any(keys[: len(one)] == one for one in told), keys
     assert len(set(told)) == len(told) == len(short.rehearsal)
-    assert short.name == f"rehearsal-{experiment.name}" and short.device == "cpu"
+    assert short.name == tmp_path.name and short.device == "cpu"
     assert list(short.arms) == list(experiment.arms)
+    for _, options in judges(short):
+        assert options["base_url"] == "http://127.0.0.1:1/v1" and not options.get("serve")
 
 
 def test_the_paper_s_methods_keep_their_settings(tmp_path: Path) -> None:

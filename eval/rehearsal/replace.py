@@ -49,10 +49,15 @@ MINIATURE = {"width": 32, "layers": 2, "heads": 2, "feedforward": 64, "steps": 6
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the stand-ins are: a folder, and the address of the judge."""
+    """The folder of a rehearsal's results, with the stand-ins in it, and the address of its judge."""
 
-    folder: Path
+    results: Path
     judge: str
+
+    @property
+    def folder(self) -> Path:
+        """The stand-ins."""
+        return self.results / "stand-ins"
 
     @property
     def dataset(self) -> Path:
@@ -110,7 +115,7 @@ def judges(experiment: Experiment) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
 
 
 def _wanted(experiment: Experiment, place: Place) -> Iterator[tuple[Keys, Any]]:
-    yield ("name",), f"rehearsal-{experiment.name}"
+    yield ("name",), place.results.name
     yield ("device",), "cpu"
     yield from _engine(experiment)
     for name, base in experiment.bases.items():

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from dagrpo.checkpoints import write_atomically
-from dagrpo.config import Experiment, load
+from dagrpo.config import Experiment, load, load_experiment
 from dagrpo.errors import UserError
 from dagrpo.signals import STOPS
 from eval.rehearsal.judge import stand_in_judge
@@ -23,7 +23,7 @@ from eval.rehearsal.replace import Place, judges, rehearsed
 CONFIGFILE = "experiment.yaml"
 
 
-def rehearse(config: Path, out: Path, mirror: Path | None, command: Sequence[str]) -> int:
+def rehearse(configs: Sequence[Path], out: Path, mirror: Path | None, command: Sequence[str]) -> int:
     """Write ``experiment.yaml`` and the stand-ins into ``out``, print what is replaced, and run the command.
 
     What a rehearsal that was cut off has made stays as it is, the address of the judge too, so that the command finds
@@ -35,18 +35,18 @@ def rehearse(config: Path, out: Path, mirror: Path | None, command: Sequence[str
     Raises:
         UserError: the file is no experiment, or the stand-ins cannot be made.
     """
-    experiment = load(Experiment, config)
+    experiment = load_experiment(configs)
     if experiment.rehearsal:
-        raise UserError(f"{config}: is a rehearsal already; name the experiment's own file")
+        raise UserError(f"{configs[0]}: is a rehearsal already; name the experiment's own file")
     with ExitStack() as stack:
         url = stack.enter_context(stand_in_judge(_port(out)))
-        place = Place((out / "stand-ins").absolute(), url)
+        place = Place(out.absolute(), url)
         short, replaced = rehearsed(experiment, place)
         _make(experiment, place, mirror)
         settings = short.model_dump(mode="json") | {"processes": short.processes}
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         write_atomically(out / CONFIGFILE, text.encode())
-        print(f"A dress rehearsal of {config}. It replaces:")
+        print(f"A dress rehearsal of {' + '.join(map(str, configs))}. It replaces:")
         print("\n".join(f"  {one}" for one in replaced), flush=True)
         keys = {options["api_key_env"]: "stand-in" for _, options in judges(experiment) if options.get("api_key_env")}
         return _run(command, keys)
