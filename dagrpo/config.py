@@ -25,6 +25,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
+LongDemonstrations = Literal["refused", "left_out"]
+
+
 class MiniProblems(Strict):
     """Procedural families: nothing is read from disk."""
 
@@ -56,6 +59,11 @@ class MirrorProblems(Strict):
         le=1,
         description="Leave out training rows that share such a part of their word 8-grams with a question.",
     )
+    long_demonstrations: LongDemonstrations = Field(
+        "refused",
+        description="One of more tokens than train.max_new_tokens ends a run (refused), or is counted and not used.",
+        exclude_if=lambda rule: rule == "refused",  # specs without it, and the runs made of them, stay what they were
+    )
 
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -82,6 +90,11 @@ class HubProblems(Strict):
         gt=0,
         le=1,
         description="Leave out training rows that share such a part of their word 8-grams with a question.",
+    )
+    long_demonstrations: LongDemonstrations = Field(
+        "refused",
+        description="One of more tokens than train.max_new_tokens ends a run (refused), or is counted and not used.",
+        exclude_if=lambda rule: rule == "refused",  # specs without it, and the runs made of them, stay what they were
     )
 
 
@@ -499,6 +512,7 @@ class TrainSpec(Strict):
     scorer: Scorer
     device: Literal["auto", "cpu", "cuda"]
     engine: EngineOptions = TorchEmbedded()
+    long_demonstrations: LongDemonstrations = Field("refused", exclude_if=lambda rule: rule == "refused")
 
 
 class ProbeSpec(Strict):
@@ -635,6 +649,7 @@ def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
         scorer=experiment.arms[arm].scorer or experiment.scorer,
         device=experiment.device,
         engine=experiment.engine,
+        long_demonstrations=getattr(experiment.problems, "long_demonstrations", "refused"),
     )
 
 

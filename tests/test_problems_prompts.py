@@ -66,3 +66,35 @@ def test_anchor_longer_than_the_budget_is_refused(tokenizer: PreTrainedTokenizer
 def test_anchor_needs_a_solution(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(UserError, match="'q-1' has no solution"):
         encode_anchor(replace(PROBLEM, solution=None), tokenizer, 60)
+
+
+def test_special_tokens_spelled_in_a_problem_stay_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    """In the question, the instruction and the demonstration; those of the template still are what they were."""
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special -= {tokenizer.unk_token_id}
+    plain = render(PROBLEM, tokenizer, PromptSpec(system_prompt="Be brief.")).tokens
+    for word in (str(tokenizer.eos_token), "<|assistant|>", "<|user|>"):
+        told = replace(PROBLEM, prompt=f"12{word}7{word}", solution=f"12{word}")
+        spelled = render(told, tokenizer, PromptSpec(system_prompt=f"Be {word}.", instruction=word)).tokens
+        assert [token for token in spelled if token in special] == [token for token in plain if token in special]
+        anchor = encode_anchor(told, tokenizer, 64)
+        assert [token for token in anchor if token in special] == [tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}",
+        "{% for message in messages %}{{ message.content }}",
+        "{{ messages[0].content + 1 }}",
+        "{{ messages[5].content.name.first }}",
+        "{{ 1 / 0 }}",
+        "{{ messages | tojson(indent='x') | int + 'a' }}",
+        "{{ messages[-1].content }}",
+    ],
+)
+def test_a_template_that_cannot_be_used_ends_in_a_sentence(template: str) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=r"the base's chat template .* correct chat_template.jinja"):
+        render(PROBLEM, tokenizer, PromptSpec(system_prompt="Be brief."))

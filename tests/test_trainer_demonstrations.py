@@ -9,7 +9,9 @@ from typing import Any, cast
 import pytest
 import torch
 
+from dagrpo.algorithm import Anchors
 from dagrpo.config import PromptSpec, Scorer, Train, Verifier, parse
+from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.problems.store import read_problems
 from dagrpo.records import Problem
@@ -32,6 +34,7 @@ def collector(base: Path, problems: Path) -> Collector:
     ]
     train = parse(Train, TRAIN | {"max_new_tokens": 3 * LENGTH}, "train")
     policy = load_policy(base, torch.device("cpu"))
+    policy.model.config.max_position_embeddings = 4 * LENGTH
     scorer, verifier = make_scorer(Scorer(kind="step_checker")), make_verifier(Verifier(kind="exact"))
     return Collector(rows, policy, cast(Any, None), verifier, scorer, train, PromptSpec(), seed=0)
 
@@ -49,6 +52,36 @@ def test_they_take_few_bytes_a_token(collector: Collector) -> None:
     )
     assert tokens > LENGTH * len(collector.accepted)
     assert held < 5 * 2 * tokens  # the rejected ones are held too
+
+
+def test_a_long_one_is_refused_or_left_out_as_the_problems_say(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, long = collector.problems[1], collector.problems[3]
+    collector.demonstrated = [replace(short, solution=f"A{short.answer}"), long]
+    collector.train = collector.train.model_copy(update={"max_new_tokens": LENGTH // 2})
+    with pytest.raises(UserError, match=rf"{long.id!r} has .*long_demonstrations: left_out"):
+        collector.prepare_demonstrations()
+    collector.long_demonstrations = "left_out"
+    collector.prepare_demonstrations()
+    assert [row.id for row in collector.accepted] == [short.id] and collector.left_out == 1
+    assert f"1 demonstrations of more than {LENGTH // 2} tokens are left out, 1 are there" in capsys.readouterr().err
+    assert not collector._usable(Anchors(), long) and not collector._usable(Anchors(drop_rejected=False), long)
+
+
+def test_one_that_does_not_fit_the_window_with_its_prompt_is_named(collector: Collector) -> None:
+    collector.prepare_demonstrations()
+    collector.policy.model.config.max_position_embeddings = LENGTH
+    with pytest.raises(UserError, match=r"its prompt and demonstration have \d+ tokens, the model's window 3000"):
+        collector.demonstrations(0)
+
+
+def test_what_the_template_opens_is_taken_off(collector: Collector) -> None:
+    row = collector.problems[1]
+    template = collector.policy.tokenizer.chat_template
+    collector.policy.tokenizer.chat_template = f"{template}{{{{ '<think>\n' }}}}"
+    plain, begun = (replace(row, id=name, solution=f"{tag}so\nA1") for name, tag in (("a", ""), ("b", "<think>\n")))
+    assert collector._anchor(begun) == collector._anchor(plain)
 
 
 def test_they_are_verified_in_blocks_with_the_same_result(

@@ -43,6 +43,12 @@ class Policy:
         return frozenset(token for token in (*ids, self.tokenizer.eos_token_id) if token is not None)
 
 
+def window_of(model: PreTrainedModel) -> int | None:
+    """The longest text that a model may read (tokens), where its configuration says."""
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return window if isinstance(window, int) else None
+
+
 def load_policy(
     source: Path | str, device: torch.device, dtype: torch.dtype = torch.float32, revision: str | None = None
 ) -> Policy:

@@ -1,7 +1,9 @@
 """From a problem to token ids: the rendered question, and the demonstration that answers it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from dagrpo.config import PromptSpec
 from dagrpo.errors import UserError
 from dagrpo.records import Problem
+
+
+class TooLong(UserError):
+    """A demonstration has more tokens than a response may have."""
+
 
 _OPENED = re.compile(r"<think>\s*\Z")
 
@@ -38,11 +45,12 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
     if not tokenizer.chat_template:
         raise UserError("the base has no chat template; add chat_template.jinja to its folder")
     question = f"{problem.prompt}\n{prompt.instruction}" if prompt.instruction else problem.prompt
-    system = [{"role": "system", "content": prompt.system_prompt}] if prompt.system_prompt else []
-    messages = [*system, {"role": "user", "content": question}]
+    texts, mark = quoted([prompt.system_prompt or "", question], tokenizer)
+    both = zip(("system", "user"), texts, strict=True)
+    messages = [{"role": role, "content": text} for role, text in both if role == "user" or text]
     try:
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"the base's chat template cannot be used ({error}); correct chat_template.jinja in its folder, or, where "
             "it takes no system message, leave system_prompt out"
@@ -54,8 +62,35 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
                 "chat_template.jinja in its folder, or, where it takes no system message, leave system_prompt out"
             )
     opening = prompt.opening or ""
-    tokens = tokenizer.encode(f"{text}{opening}", add_special_tokens=False)
-    return Prompt(tuple(tokens), opened_thought(text) + opening)
+    return Prompt(encode(f"{text}{opening}", mark, tokenizer), opened_thought(text) + opening)
+
+
+def quoted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], str]:
+    """Put a mark behind the first sign of each special token that is spelled out in a text from outside, such as
+    ``<|im_end|>``: :func:`encode` cuts there, so that it stays text and ends no turn.
+
+    Returns:
+        the texts, and the mark, a sign that none of them had; empty where there is nothing to cut.
+    """
+    special = _special(tokenizer)
+    if special is None or not any(map(special.search, texts)):
+        return list(texts), ""
+    mark = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if not any(sign in text for text in texts))
+    return [special.sub(lambda word: f"{word[0][:1]}{mark}{word[0][1:]}", text) for text in texts], mark
+
+
+def encode(text: str, mark: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Encode the parts between the marks, each by itself; without a mark the whole."""
+    pieces = text.split(mark) if mark else [text]
+    return tuple(token for piece in pieces for token in tokenizer.encode(piece, add_special_tokens=False))
+
+
+@lru_cache(maxsize=4)
+def _special(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """What finds a special token in a text. Other added tokens, such as ``<think>`` of some models, are words."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    words = sorted(added | set(tokenizer.all_special_tokens), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, words))) if words else None
 
 
 def encode_anchor(problem: Problem, tokenizer: PreTrainedTokenizerBase, budget: int) -> tuple[int, ...]:
@@ -74,10 +109,11 @@ def encode_anchor(problem: Problem, tokenizer: PreTrainedTokenizerBase, budget: 
         )
     if tokenizer.eos_token_id is None:
         raise UserError("the base's tokenizer has no end-of-sequence token; set eos_token in its tokenizer_config.json")
-    tokens = (*tokenizer.encode(problem.solution, add_special_tokens=False), tokenizer.eos_token_id)
+    (solution,), mark = quoted([problem.solution], tokenizer)
+    tokens = (*encode(solution, mark, tokenizer), tokenizer.eos_token_id)
     if len(tokens) > budget:
-        raise UserError(
+        raise TooLong(
             f"the anchor of problem {problem.id!r} has {len(tokens)} tokens, but train.max_new_tokens is {budget}; "
-            "raise max_new_tokens, or leave the problem out"
+            "raise max_new_tokens, set problems.long_demonstrations: left_out, or leave the problem out"
         )
     return tokens

@@ -51,6 +51,17 @@ def budget(sampling: Sampling, request: Request) -> int:
     return sampling.max_new_tokens if request.budget is None else min(request.budget, sampling.max_new_tokens)
 
 
+def check_room(requests: Sequence[Request], sampling: Sampling, window: int | None, what: str) -> None:
+    """Raise :class:`UserError` where a prompt and its budget exceed ``window`` tokens, which are ``what``."""
+    longest = max(requests, key=lambda request: len(request.prompt_tokens) + budget(sampling, request))
+    prompt, room = len(longest.prompt_tokens), budget(sampling, longest)
+    if window is not None and prompt + room > window:
+        raise UserError(
+            f"{longest.problem_id!r}: a prompt of {prompt} tokens and a response of {room} exceed the {window} tokens "
+            f"of {what}; lower max_new_tokens, or leave out long prompts"
+        )
+
+
 def sample_key(sampling: Sampling, request: Request, index: int) -> int:
     """What the draws of one sample are keyed by: 64 bits that hang on what the sample is for alone."""
     return seeds.key(sampling.seed, sampling.purpose, sampling.step, request.problem_id, index)

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dagrpo import seeds
-from dagrpo.policy.checkpoint import Policy
+from dagrpo.policy.checkpoint import Policy, window_of
 from dagrpo.records import Rollout
 from dagrpo.rollout.cache import SlotCache
 from dagrpo.rollout.decoder import make_decoder
 from dagrpo.rollout.endings import StopTexts, TokenColumns, rollouts_of
-from dagrpo.rollout.engine import Request, Sampling, budget, sample_key
+from dagrpo.rollout.engine import Request, Sampling, budget, check_room, sample_key
 from dagrpo.signals import ShouldStop, check, never
 
 REFILL = 0.25
@@ -45,6 +45,7 @@ class TorchEngine:
         keys = np.array([sample_key(sampling, request, index) for request, index in samples], dtype=np.uint64)
         prompt_lengths = np.array([len(request.prompt_tokens) for request, _ in samples])
         budgets = np.array([budget(sampling, request) for request, _ in samples])
+        check_room(requests, sampling, window_of(model), "the model's window")
         slots = min(self.rows, len(samples))
         length = int((prompt_lengths + budgets).max())
         cache = SlotCache(model.config.get_text_config(), slots, length, model.get_input_embeddings().weight)

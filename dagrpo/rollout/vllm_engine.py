@@ -15,7 +15,7 @@ from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.records import Rollout
 from dagrpo.rollout.endings import rollouts_of
-from dagrpo.rollout.engine import Request, Sampling, budget, sample_key
+from dagrpo.rollout.engine import Request, Sampling, budget, check_room, sample_key
 from dagrpo.rollout.weights import digests, label, trained_weights
 
 
@@ -101,12 +101,7 @@ class VllmEngine:
             Job(request.prompt_tokens, budget(sampling, request), sample_key(sampling, request, index) >> 1)
             for request, index in samples
         ]
-        longest = max(jobs, key=lambda job: len(job.prompt_tokens) + job.budget)
-        if len(longest.prompt_tokens) + longest.budget > self.backend.context:
-            raise UserError(
-                f"a prompt of {len(longest.prompt_tokens)} tokens and a response of {longest.budget} exceed the "
-                f"{self.backend.context} tokens of vLLM's context; lower max_new_tokens, or leave out long prompts"
-            )
+        check_room(requests, sampling, self.backend.context, "vLLM's context")
         self._synchronise()
         drawn = self.backend.generate(jobs, sampling.temperature, sorted(self.policy.end_tokens), sampling.stop)
         self._pending = self.backend.rest()

@@ -1,6 +1,7 @@
 """From problems to the rows of one step: rollouts, anchors, verdicts, advantages, scores, weights."""
 
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from torch import Tensor
 
 from dagrpo import seeds
 from dagrpo.algorithm import Anchors, Asked, Drawn, Filter, Memory, Recipe, Rows, rows_of
-from dagrpo.config import PromptSpec, Train
+from dagrpo.config import LongDemonstrations, PromptSpec, Train
 from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
-from dagrpo.policy.checkpoint import Policy
-from dagrpo.problems.prompts import encode_anchor, render
+from dagrpo.policy.checkpoint import Policy, window_of
+from dagrpo.problems.prompts import TooLong, encode_anchor, render
 from dagrpo.records import Group, Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
@@ -89,6 +90,7 @@ class Collector:
         prompt: PromptSpec,
         seed: int,
         world: World = ALONE,
+        long_demonstrations: LongDemonstrations = "refused",
     ) -> None:
         self.problems = list(problems)
         self.demonstrated = [problem for problem in problems if problem.solution is not None]
@@ -100,16 +102,28 @@ class Collector:
         self._anchors: dict[str, np.ndarray] = {}
         self._anchor_verdicts: dict[str, Verdict] = {}
         self.accepted: list[Problem] = []
+        self.long_demonstrations, self.left_out = long_demonstrations, 0
         families = Counter(problem.family for problem in problems)
         self._domains = {family: number for number, family in enumerate(sorted(families))}
         self._shares = {family: count / len(problems) for family, count in families.items()}
 
     def prepare_demonstrations(self) -> None:
-        """Encode and verify every demonstration once, for none is trusted.
+        """Encode and verify every demonstration once, for none is trusted. Those that exceed the budget are left out
+        and counted (``left_out``), where the problems say so: their problems are then as others without one.
 
         Raises:
-            UserError: there is no demonstration that the verifier accepts, or one exceeds the budget.
+            UserError: there is no demonstration that the verifier accepts, or one exceeds the budget and must not.
         """
+        if self.long_demonstrations == "left_out":
+            fitting = [problem for problem in self.demonstrated if self._fits(problem)]
+            self.left_out, self.demonstrated = len(self.demonstrated) - len(fitting), fitting
+            if self.left_out and self.world.leads:
+                print(
+                    f"{self.left_out} demonstrations of more than {self.train.max_new_tokens} tokens are left out, "
+                    f"{len(fitting)} are there",
+                    file=sys.stderr,
+                    flush=True,
+                )
         for start in range(0, len(self.demonstrated), BLOCK):
             block = self.demonstrated[start : start + BLOCK]
             verdicts = self.grade([Group(problem, (), (self._anchor(problem),)) for problem in block])
@@ -251,7 +265,15 @@ class Collector:
         return problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
 
     def _demonstrated(self, problems: Sequence[Problem]) -> list[Group]:
-        return [Group(problem, self.prompt_of(problem), (self._anchor(problem),)) for problem in problems]
+        groups = [Group(problem, self.prompt_of(problem), (self._anchor(problem),)) for problem in problems]
+        window = window_of(self.policy.model)
+        for group in groups:
+            if window is not None and (length := len(group.prompt_tokens) + len(group.rollouts[0].tokens)) > window:
+                raise UserError(
+                    f"problem {group.problem.id!r}: its prompt and demonstration have {length} tokens, the "
+                    f"model's window {window}; lower problems.max_prompt_chars or leave the problem out"
+                )
+        return groups
 
     def _demonstration_step(self, groups: Sequence[Group], step: int, seconds: float) -> Step:
         verdicts = (Verdict.CORRECT,) * len(groups)
@@ -304,7 +326,17 @@ class Collector:
             self._prompts[problem.id] = np.array(render(problem, self.policy.tokenizer, self.prompt).tokens, np.int32)
         return tuple(self._prompts[problem.id].tolist())
 
+    def _fits(self, problem: Problem) -> bool:
+        try:
+            self._anchor(problem)
+        except TooLong:
+            return False
+        return True
+
     def _anchor(self, problem: Problem) -> Rollout:
+        assert problem.solution is not None
+        # The prompt may hold the beginning: the tag of a thought that the chat template opens by itself.
+        problem = replace(problem, solution=problem.solution.removeprefix(self._opening()))
         assert problem.solution is not None
         if problem.id not in self._anchors:
             encoded = encode_anchor(problem, self.policy.tokenizer, self.train.max_new_tokens)

@@ -100,7 +100,18 @@ def train(
         make_scorer(spec.scorer, tools) as scorer,
         make_engine(spec.engine, policy, spec.train.rollout_rows, policy.device, should_stop) as engine,
     ):
-        collector = Collector(training_problems, policy, engine, verifier, scorer, spec.train, spec.prompt, seed, world)
+        collector = Collector(
+            training_problems,
+            policy,
+            engine,
+            verifier,
+            scorer,
+            spec.train,
+            spec.prompt,
+            seed,
+            world,
+            spec.long_demonstrations,
+        )
         if algorithm.needs_demonstrations:
             collector.prepare_demonstrations()
         run = Run(spec.train, algorithm, weights, reference, collector, state_root, identity, should_stop)
@@ -127,6 +138,7 @@ def train(
             "base_fingerprint": base_fingerprint,
             "model_fingerprint": fingerprint(exported.model),
             "consumed": consumed(run.state.metrics),
+            **({"demonstrations_left_out": collector.left_out} if collector.left_out else {}),
             "processes": world.size,
             "hashes": {
                 "code": provenance.training_hash(),

@@ -18,7 +18,7 @@ from dagrpo import provenance
 from dagrpo.config import EngineOptions, TorchEmbedded, VllmColocated, nearest
 from dagrpo.errors import UserError
 from dagrpo.partial import Partial
-from dagrpo.policy.checkpoint import fingerprint, load_policy
+from dagrpo.policy.checkpoint import fingerprint, load_policy, window_of
 from dagrpo.policy.device import resolve_device
 from dagrpo.progress import progress
 from dagrpo.rollout.engine import Engine, Request, Sampling
@@ -199,7 +199,7 @@ class DagrpoLM(LM):
         return tuple(self.tokenizer.encode(prompt, add_special_tokens=not (begin and prompt.startswith(begin))))
 
     def _check_room(self, task: str, requests: Sequence[Request], budget: int) -> None:
-        window = getattr(self.policy.model.config.get_text_config(), "max_position_embeddings", None)
+        window = window_of(self.policy.model)
         longest = max(len(request.prompt_tokens) for request in requests)
         if window is not None and longest + budget > window:
             raise UserError(
