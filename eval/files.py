@@ -61,6 +61,11 @@ class Files:
         path = self.results / "probe" / f"{self.base}.jsonl"
         return self._once(path, lambda path: list(read_lines(path))) if path.exists() else None
 
+    def judge(self) -> str | None:
+        """What the check of the judge on the base's own groups said; ``None`` where no judge was asked."""
+        path = self.results / "judge" / f"{self.base}.txt"
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
     def seconds(self, arm: str, seed: int) -> dict[str, float]:
         """Seconds of a core that the jobs for this checkpoint took, by rule; without those that no log tells."""
         names = dict.fromkeys(("train", "evaluate", "nine", "conflict"), f"{self.base}.{arm}.seed{seed}")

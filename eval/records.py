@@ -4,7 +4,7 @@ Tables, figures and claims are functions of these frames. They come from the fil
 records (:mod:`eval.ledger`), and are the same either way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ class Source(Protocol):
     def lines(self, name: str, arm: str, seed: int) -> list[dict[str, Any]]: ...
     def conflict(self, arm: str, seed: int) -> list[dict[str, Any]] | None: ...
     def probe(self) -> list[dict[str, Any]] | None: ...
+    def judge(self) -> str | None: ...
     def seconds(self, arm: str, seed: int) -> dict[str, float]: ...
 
 
@@ -207,6 +208,21 @@ def load_metrics(runs: Runs, name: str = "metrics") -> pd.DataFrame:
 def load_cards(runs: Runs) -> dict[tuple[str, int], dict[str, Any]]:
     """The card of every run."""
     return {(arm, seed): runs.source.card(arm, seed) for arm, seed in runs.trained}
+
+
+def origin(cards: Sequence[Mapping[str, Any]]) -> str:
+    """From how many machines and versions runs are, in words."""
+    machines = {str([card["hardware"].get(key) for key in ("device", "processor", "cores")]) for card in cards}
+    versions, codes = {str(card["versions"]) for card in cards}, {card["code_hash"] for card in cards}
+    return (
+        f"{counted_as(len(machines), 'kind')} of machine, {counted_as(len(versions), 'set')} of packages and "
+        f"{counted_as(len(codes), 'version')} of the code"
+    )
+
+
+def counted_as(number: int, what: str) -> str:
+    """A number and its noun, in the plural where it is one."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def labels(runs: Runs) -> dict[str, str]:

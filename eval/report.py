@@ -17,7 +17,7 @@ from eval.display import INSIDE, OUTSIDE
 from eval.methods.page import method_pages
 from eval.nine.tables import read_nine
 from eval.overlap import read_contamination
-from eval.records import BASE, Runs, labels, load_cards
+from eval.records import BASE, Runs, counted_as, labels, load_cards, origin
 from eval.render import REHEARSAL, Display, signed
 from eval.tables import read_table, read_tables
 
@@ -92,6 +92,7 @@ def write_report(
         figures=pictures(runs.results / "figures"),
         methods=method_pages(corpora, names, cards[runs.base], tables),
         reading=reading(runs),
+        origin=f"{counted_as(len(every_card), 'training run')} from {origin(every_card)}.",
         machines=machines(every_card),
         runs=[row for base, one in corpora.items() for row in run_rows(one, names, cards[base])],
         configuration=yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
@@ -111,16 +112,16 @@ def read_corpus(runs: Runs, prefix: str) -> Corpus:
         name=runs.base,
         prefix=prefix,
         answers=answers(tables, labels(runs), runs.subject, runs.experiment.evaluation.reference),
-        cautions=[*display.limits(tables), *judged(runs.results / "judge" / f"{runs.base}.txt")],
+        cautions=[*display.limits(tables), *judged(runs.source.judge())],
         tables={**shown, "timing": display.timing(pd.read_csv(runs.timing))},
         has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
         nine=read_nine(runs.tables),
     )
 
 
-def judged(path: Path) -> list[str]:
+def judged(told: str | None) -> list[str]:
     """What the check of the judge on the base's own groups warned of; nothing where no judge was asked."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = (told or "").splitlines()
     warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
     return [f"Before training, on groups of the base: {warning}." for warning in warnings]
 

@@ -83,6 +83,8 @@ def make_small(results: Path, **changes: Any) -> Path:
         "aime2024,30,3,0.1,4,4,1000,13,0.5\n"
     )
     told = [{"groups": 1, "rows": {"correct": 2}}, *map(probe_line, range(4))]
+    (results / "judge").mkdir()
+    (results / "judge" / f"{BASE}.txt").write_text("warning: dagrpo masks nothing; raise delta\n")
     (results / "probe").mkdir()
     (results / "probe" / f"{BASE}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
     log = results / "logs" / "train" / f"{BASE}.dagrpo.seed1.log"
@@ -249,6 +251,14 @@ def test_a_sealed_record_that_does_not_fit_is_named(
         run("ledger", "verify", ledger)
 
 
+def test_versions_of_the_code_that_train_alike_are_counted_and_no_fault(ledger: Path) -> None:
+    def newer(body: dict[str, Any]) -> None:
+        body["card"]["code_hash"] = "another"
+
+    rewrite(a_record(ledger), newer)
+    assert "and 2 versions of the code, which train in 1 way." in run("ledger", "verify", ledger)
+
+
 def test_a_run_that_two_records_tell_differently_is_named(ledger: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(ledger, tmp_path / "other"))
     rewrite(a_record(other), better)
@@ -318,7 +328,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
     shutil.copyfile(rows, problems)
     train(spec("grpo"), 3, base, problems, folder / "run", folder / "state")
     card, metrics = read_json(folder / "run" / "run.json"), list(read_lines(folder / "run" / "metrics.jsonl"))
-    about: dict[str, Any] = {"timings": [], "evaluations": {}, "conflict": None, "probe": None, "seconds": {}}
+    about: dict[str, Any] = {
+        "timings": [],
+        "evaluations": {},
+        "conflict": None,
+        "probe": None,
+        "judge": None,
+        "seconds": {},
+    }
     return Record(study="toy", base="mini", arm="grpo", seed=3, card=card, metrics=metrics, **about), folder
 
 

@@ -148,6 +148,7 @@ def test_one_seed_decides_nothing() -> None:
 
 def test_runs_of_different_code_and_a_judge_that_hardly_masks_are_pointed_out(page: str, tmp_path: Path) -> None:
     assert "different versions of the code" not in page
+    assert "from 1 kind of machine, 1 set of packages and 1 version of the code." in page
     results = make_tree(tmp_path / "toy", problems=3, samples=1)
     card = results / "runs/school/grpo/seed0/run.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"code_hash": "other"}))
@@ -157,6 +158,7 @@ def test_runs_of_different_code_and_a_judge_that_hardly_masks_are_pointed_out(pa
     assert "Runs come from different versions of the code" in changed
     said = "Before training, on groups of the base: dagrpo masks nothing; raise delta."
     assert said in changed and said not in page and "9 groups of the base" not in changed
+    assert "1 kind of machine, 1 set of packages and 2 versions of the code." in changed
 
 
 def test_a_limited_evaluation_is_said_at_the_top(tmp_path: Path) -> None:

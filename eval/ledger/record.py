@@ -58,7 +58,8 @@ class Record(Strict):
     """A training run, or a base that was not trained further: then ``card`` is None and there are no steps.
 
     ``metrics`` and ``timings`` have a line for each step; ``conflict`` one for each group whose gradients were
-    measured, None where the run kept no snapshots; ``probe`` is what ``dagrpo rate-probe`` told of the first base.
+    measured, None where the run kept no snapshots; ``probe`` is what ``dagrpo rate-probe`` told of the first base,
+    and ``judge`` what the check of the judge said of its groups.
     ``evaluations`` are by the folder of their samples. ``seconds`` are those of a core that the jobs took, by rule.
     """
 
@@ -72,6 +73,7 @@ class Record(Strict):
     evaluations: dict[str, Evaluated]
     conflict: list[dict[str, Any]] | None
     probe: list[dict[str, Any]] | None
+    judge: str | None
     seconds: dict[str, float]
 
     @property
@@ -124,6 +126,7 @@ def record_of(runs: Runs, arm: str, seed: int) -> Record:
         evaluations=evaluations,
         conflict=source.conflict(arm, seed) if trained else None,
         probe=source.probe() if first else None,
+        judge=source.judge() if first else None,
         seconds=source.seconds(arm, seed),
     )
 
@@ -208,6 +211,9 @@ class Records:
 
     def seconds(self, arm: str, seed: int) -> dict[str, float]:
         return self._record(arm, seed).seconds
+
+    def judge(self) -> str | None:
+        return self._record(*self._first_base()).judge
 
     def _first_base(self) -> tuple[str, int]:
         """The base whose record also tells of what is done with the first base alone."""
