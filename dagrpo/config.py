@@ -98,6 +98,44 @@ class HubProblems(Strict):
     )
 
 
+class WordProblems(Strict):
+    """Word problems in arithmetic, from a local folder of JSON Lines (benchmarks/ and train/): a stratified draw, with
+    demonstrations that are composed from the sources' own formulas, one operation a line."""
+
+    kind: Literal["words"] = "words"
+    mirror: Path | None = Field(None, description="The folder; the environment variable DAGRPO_MIRROR where null.")
+    split: Literal["evaluation", "development"] = Field(
+        "evaluation", description="The benchmarks, or rows of the sources that settings are tuned on."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the draw.")
+    train: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        min_length=1, description="Training rows drawn from each file of train/, by its name without suffix."
+    )
+    warm: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="Rows drawn to warm a base on, which no arm sees."
+    )
+    development: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="Rows drawn to tune settings on, which are neither of these."
+    )
+    max_prompt_chars: int = Field(300, ge=1, description="Longer questions are left out (characters).")
+    max_operations: int = Field(3, ge=1, description="Rows whose formula has more operations are left out.")
+    benchmarks: tuple[str, ...] = Field(description="Files of benchmarks/, without suffix, in table order.")
+    limit: int | None = Field(None, ge=1, description="Only the first rows of each benchmark; null for all.")
+    drop_overlap: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Leave out rows that share such a part of their word 8-grams with a question, or with a row drawn "
+        "for another purpose.",
+    )
+
+    @model_validator(mode="after")
+    def _development_is_drawn(self) -> "WordProblems":
+        if self.split == "development" and not self.development:
+            raise ValueError("split development: say how many rows of each source in development")
+        return self
+
+
 ByLevel = tuple[float, float, float, float]
 
 
@@ -159,8 +197,24 @@ class HubBase(Strict):
     rope_theta: float | None = Field(None, gt=0, description="Base of the rotary positions; null: its own.")
 
 
-Problems = Annotated[MiniProblems | MirrorProblems | HubProblems, Field(discriminator="kind")]
-Base = Annotated[MiniBase | SmolLM2Base | GgufBase | HubBase, Field(discriminator="kind")]
+Problems = Annotated[MiniProblems | MirrorProblems | HubProblems | WordProblems, Field(discriminator="kind")]
+Source = Annotated[MiniBase | SmolLM2Base | GgufBase | HubBase, Field(discriminator="kind")]
+
+
+class WarmedBase(Strict):
+    """A base after a short SFT on the demonstrations that problems set apart for it, which no arm sees."""
+
+    kind: Literal["warmed"] = "warmed"
+    source: Source = Field(description="The base that is warmed.")
+    steps: int = Field(ge=1, description="Optimiser steps.")
+    rows: int = Field(16, ge=1, description="Demonstrations in a step.")
+    optimizer: "Optimizer"
+    max_new_tokens: int = Field(ge=1, description="Longest demonstration (tokens).")
+    micro_tokens: int = Field(4096, ge=16, description="Tokens in a micro-batch; does not change a gradient.")
+    threads: int = Field(1, ge=1, description="CPU threads.")
+
+
+Base = Annotated[MiniBase | SmolLM2Base | GgufBase | HubBase | WarmedBase, Field(discriminator="kind")]
 
 
 class TorchEmbedded(Strict):
@@ -498,6 +552,8 @@ class BaseSpec(Strict):
     base: Base
     seed: int = Field(0, ge=0, description="Of its weights and corpus, where the base is trained here.")
     problems: Problems
+    prompt: PromptSpec = PromptSpec()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class TrainSpec(Strict):
@@ -635,6 +691,13 @@ def experiment_file(folder: Path, name: str) -> Path:
         known = [other.stem for other in folder.glob("*.yaml")]
         raise UserError(f"experiment: there is no config/{name}.yaml{nearest(name, known)}")
     return path
+
+
+def base_spec(experiment: Experiment, base: str, seed: int) -> BaseSpec:
+    """Cut out what the making of a base reads; only one that is warmed here reads a prompt."""
+    made = experiment.bases[base]
+    told = {"prompt": prompt_spec(experiment), "device": experiment.device} if isinstance(made, WarmedBase) else {}
+    return BaseSpec(base=made, seed=seed, problems=experiment.problems, **told)
 
 
 def train_spec(experiment: Experiment, arm: str) -> TrainSpec:
@@ -784,7 +847,7 @@ def _sentence(detail: Any, model: type[BaseModel]) -> str:
     return f"{where}: {message} (found {detail['input']!r})" if path else message
 
 
-_TAGS = {"mini", "mirror", "smollm2", "gguf", "hub", "torch", "vllm", "vllm_server"}
+_TAGS = {"mini", "mirror", "words", "smollm2", "gguf", "hub", "warmed", "torch", "vllm", "vllm_server"}
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

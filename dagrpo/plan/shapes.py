@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagrpo.config import Base, HubBase, MiniBase
+from dagrpo.config import Base, GgufBase, HubBase, MiniBase, WarmedBase
 from dagrpo.errors import UserError
 
 _KNOWN = Path(__file__).with_name("architectures.json")
@@ -85,6 +85,12 @@ def shape_from_config(config: Mapping[str, Any], where: str) -> Shape:
 def shape_of(base: Base) -> Shape:
     """The shape of a base, without the network: a checkpoint at hand, a model that architectures.json lists, or one
     that is trained here. Raises :class:`UserError` for others."""
+    if isinstance(base, WarmedBase):
+        return shape_of(base.source)
+    if isinstance(base, GgufBase):
+        from dagrpo.policy.convert import read_config
+
+        return shape_from_config(read_config(base.file.expanduser()), str(base.file))
     if isinstance(base, MiniBase):
         from dagrpo.problems.mini.tokenizer import build_tokenizer
 

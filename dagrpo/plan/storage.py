@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dagrpo.algorithm import find_method
-from dagrpo.config import Experiment, HubProblems, Train
+from dagrpo.config import Experiment, HubProblems, Train, WordProblems
 from dagrpo.plan.hours import state_bytes
 from dagrpo.plan.memory import FP32, setup_of, trained
 from dagrpo.plan.shapes import Shape, shape_of
@@ -86,7 +86,10 @@ def host_bytes(experiment: Experiment) -> float:
 def _rows(experiment: Experiment, train: Train, arm: str) -> float:
     """The training problems of a process: their texts, and the token ids of prompts and demonstrations."""
     problems = experiment.problems
-    count = problems.train or HUB_ROWS if isinstance(problems, HubProblems) else problems.train
+    if isinstance(problems, WordProblems):
+        count = sum(problems.train.values())
+    else:
+        count = problems.train or HUB_ROWS if isinstance(problems, HubProblems) else problems.train
     algorithm = find_method(experiment.arms[arm].method).algorithm(experiment.arms[arm].options, f"arms.{arm}.options")
     prompt = PROMPT_TOKENS * (TEXT + TOKEN)
     demonstration = SHARE_OF_DEMONSTRATION * train.max_new_tokens

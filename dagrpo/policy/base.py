@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from dagrpo.config import BaseSpec, GgufBase, HubBase, MiniBase, MiniProblems, SmolLM2Base
+from dagrpo.config import BaseSpec, GgufBase, HubBase, MiniBase, MiniProblems, SmolLM2Base, WarmedBase
 from dagrpo.errors import UserError
 from dagrpo.hub import require_pin
 from dagrpo.policy.checkpoint import load_policy, save_policy
@@ -32,6 +32,13 @@ def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -
             convert_gguf(find_smollm2(), out)
         case GgufBase():
             convert_gguf(spec.base.file.expanduser(), out)
+        case WarmedBase():
+            from dagrpo.trainer.warm import warm  # the trainer, which other bases do without
+
+            source = state / "source"
+            if not source.is_dir():
+                make_base(spec.model_copy(update={"base": spec.base.source}), source, state / "making", should_stop)
+            warm(spec.base, spec, source, out, state, should_stop)
         case HubBase():
             require_pin(spec.base.model, spec.base.revision, "base")
             policy = load_policy(spec.base.model, resolve_device("cpu"), revision=spec.base.revision)

@@ -3,6 +3,7 @@
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
@@ -13,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.utils import logging
 
 from dagrpo.errors import UserError
@@ -49,6 +51,15 @@ def convert_gguf(file: Path, out: Path) -> None:
         ) from error
     policy = Policy(_fresh(loaded, tokenizer), tokenizer, torch.device("cpu"))
     save_policy(policy, out)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The shape of a GGUF file's model, as config.json would tell it; no weight is read. Raises ``UserError``."""
+    try:
+        return dict(load_gguf_checkpoint(str(file))["config"])
+    except Exception as error:  # as above
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"base.file: {file} cannot be read as a model ({reason}); choose another GGUF file") from error
 
 
 def _control_tokens(file: Path) -> list[str]:

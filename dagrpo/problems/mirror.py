@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dagrpo import text_files
-from dagrpo.config import HubProblems, MirrorProblems, nearest
+from dagrpo.config import HubProblems, MirrorProblems, WordProblems, nearest
 from dagrpo.errors import UserError
 from dagrpo.problems.store import ProblemSets
 from dagrpo.records import Problem
@@ -36,14 +36,26 @@ def read_benchmarks(spec: MirrorProblems) -> dict[str, list[Problem]]:
     return {family: _rows(folder, family) for family in spec.benchmarks}
 
 
-def check_files(spec: MirrorProblems | HubProblems) -> Path:
+def check_files(spec: MirrorProblems | HubProblems | WordProblems) -> Path:
     """Return the folder that holds all files which the problems name, unread. Raises ``UserError`` for one missing."""
     folder = _folder(spec)
     for family in spec.benchmarks:
         find_file(folder / "benchmarks", family)
-    if isinstance(spec, MirrorProblems):
-        find_file(folder / "train", spec.train_file)
+    for name in training_files(spec):
+        find_file(folder / "train", name)
     return folder
+
+
+def training_files(spec: MirrorProblems | HubProblems | WordProblems) -> list[str]:
+    """The files of train/ that problems name, without suffix."""
+    if isinstance(spec, WordProblems):
+        return sorted({*spec.warm, *spec.train, *spec.development})
+    return [spec.train_file] if isinstance(spec, MirrorProblems) else []
+
+
+def read_training(spec: WordProblems, name: str) -> list[Problem]:
+    """Read all rows of a file of train/. Raises ``UserError``."""
+    return _rows(_folder(spec) / "train", name)
 
 
 def kept(questions: dict[str, list[Problem]], limit: int | None) -> tuple[list[Problem], dict[str, tuple[int, int]]]:
@@ -62,7 +74,7 @@ def apart(training: list[Problem], questions: dict[str, list[Problem]], drop_ove
     return without(training, overlaps(training, every, threshold=drop_overlap))
 
 
-def _folder(spec: MirrorProblems | HubProblems) -> Path:
+def _folder(spec: MirrorProblems | HubProblems | WordProblems) -> Path:
     named = spec.mirror or os.environ.get(ENVIRONMENT)
     how = f"set problems.mirror, or {ENVIRONMENT}, to a folder that holds benchmarks/ and train/"
     if not named:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,24 @@ from dagrpo.text_files import read_object, read_text
 class ProblemSets:
     """What an experiment trains on and reports on.
 
-    ``families`` maps each evaluated family, in table order, to (problems kept, problems in its source).
+    ``families`` maps each evaluated family, in table order, to (problems kept, problems in its source). ``warm`` are
+    rows for warming a base, apart from all others; ``counts`` says what became of the rows of each source.
     """
 
     train: list[Problem]
     evaluation: list[Problem]
     families: dict[str, tuple[int, int]]
+    warm: list[Problem] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def write_problem_sets(sets: ProblemSets, folder: Path) -> None:
-    """Write ``train.jsonl``, ``evaluation.jsonl`` and ``about.json`` (which families were cut short) to a folder."""
+    """Write ``train.jsonl``, ``evaluation.jsonl`` and ``about.json`` (which families were cut short, and what became
+    of the source's rows where that is counted) to a folder."""
     write_problems(folder / "train.jsonl", sets.train)
     write_problems(folder / "evaluation.jsonl", sets.evaluation)
-    write_atomically(folder / "about.json", json.dumps({"families": sets.families}, indent=1).encode())
+    about = {"families": sets.families} | ({"counts": sets.counts} if sets.counts else {})
+    write_atomically(folder / "about.json", json.dumps(about, indent=1).encode())
 
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:

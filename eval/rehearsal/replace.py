@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dagrpo.config import Experiment, HubProblems, MiniBase, MiniProblems, Scorer, VllmColocated
+from dagrpo.config import Experiment, HubProblems, MiniBase, MiniProblems, Scorer, VllmColocated, WordProblems
 
 Keys = tuple[str, ...]
 
@@ -128,7 +128,12 @@ def _wanted(experiment: Experiment, place: Place) -> Iterator[tuple[Keys, Any]]:
         yield from _capped(experiment, ("problems",), {"train": 60, "evaluation": 4})
     else:
         yield ("problems", "mirror"), str(place.mirror)
-        yield from _capped(experiment, ("problems",), {"train": 32})
+        if not isinstance(experiment.problems, WordProblems):
+            yield from _capped(experiment, ("problems",), {"train": 32})
+        else:
+            for purpose in ("train", "warm", "development"):
+                drawn = getattr(experiment.problems, purpose)
+                yield from _capped(experiment, ("problems", purpose), dict.fromkeys(drawn, 12))
         if isinstance(experiment.problems, HubProblems):
             yield ("problems", "dataset"), str(place.dataset)
     for keys, _ in judges(experiment):

@@ -11,11 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from dagrpo import seeds
 from dagrpo.checkpoints import write_atomically
-from dagrpo.config import Base, Experiment, HubProblems, MiniBase, MiniProblems, PromptSpec, prompt_spec
+from dagrpo.config import Base, Experiment, HubProblems, MiniBase, MiniProblems, PromptSpec, WordProblems, prompt_spec
 from dagrpo.plan.shapes import shape_of
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.problems import mini
-from dagrpo.problems.mirror import find_file, read_text
+from dagrpo.problems.mirror import find_file, read_text, training_files
 from dagrpo.problems.prompts import render
 from dagrpo.records import Problem
 from dagrpo.verify.extract import LETTERS
@@ -44,7 +44,7 @@ VOCABULARY = 1024
 WIDTH, LAYERS, HEADS, KV_HEADS, FEEDFORWARD = 64, 2, 2, 1, 128  # vLLM's CPU build knows heads of 32 and more
 WARM_STEPS, WARM_LAST, WARM_PROMPT, WARM_ROWS, WARM_LR = 150, 20, 16, 16, 4e-3
 TRACES = "math_gptoss_traces.jsonl"
-OWN_ROWS, MIRROR_ROWS = 48, 16
+OWN_ROWS, MIRROR_ROWS, WORD_ROWS = 48, 16, 150
 BENCHMARK_ROWS = 3
 
 
@@ -56,8 +56,9 @@ def make(experiment: Experiment, place: Place, mirror: Path | None) -> None:
     """
     if isinstance(experiment.problems, MiniProblems):
         return
-    own = own_problems()
-    train = [*own, *(mirror_problems(mirror) if mirror else [])]
+    words = isinstance(experiment.problems, WordProblems)
+    own = word_problems() if words else own_problems()
+    train = [*own, *(mirror_problems(mirror) if mirror and not words else [])]
     prompt = prompt_spec(experiment)
     torch.set_num_threads(1)
     for name, base in experiment.bases.items():
@@ -70,7 +71,8 @@ def make(experiment: Experiment, place: Place, mirror: Path | None) -> None:
             {"id": one.id, "problem": one.prompt, "answer": one.answer, "solution": one.solution, "level": None}
             for one in train
         ]
-        _write_rows(place.mirror / "train" / f"{experiment.problems.train_file}.jsonl", rows)
+        for name in training_files(experiment.problems):
+            _write_rows(place.mirror / "train" / f"{name}.jsonl", rows)
     write_benchmarks(experiment, place.mirror, mirror)
 
 
@@ -82,6 +84,21 @@ def own_problems() -> list[Problem]:
     sets = mini.generate(MiniProblems(train=600, evaluation=1))
     easy = [problem for problem in sets["train"] if problem.answer in ("1", "2", "3")]
     return [_worked(problem) for problem in easy[:OWN_ROWS]]
+
+
+def word_problems() -> list[Problem]:
+    """Questions whose solutions are a formula, each with an answer from 1 to 3."""
+    pairs = [(answer, taken) for taken in range(10, 10 + WORD_ROWS // 3) for answer in (1, 2, 3)]
+    return [
+        Problem(
+            f"words-{answer + taken}-{taken}",
+            "own",
+            f"What is {answer + taken} without {taken}?",
+            str(answer),
+            f"{answer + taken} - {taken} = {answer}\n\\boxed{{{answer}}}",
+        )
+        for answer, taken in pairs
+    ]
 
 
 def mirror_problems(mirror: Path) -> list[Problem]:

@@ -127,7 +127,7 @@ def spec_text(wildcards):
         spec = typed.ProblemsSpec(problems=EXPERIMENT.problems)
     elif kind == "bases":
         base, _, seed = arm.rpartition(".seed")
-        spec = typed.BaseSpec(base=EXPERIMENT.bases[base], seed=int(seed), problems=EXPERIMENT.problems)
+        spec = typed.base_spec(EXPERIMENT, base, int(seed))
     elif kind == "arms":
         spec = typed.train_spec(EXPERIMENT, arm)
     elif kind == "profile":
