@@ -236,3 +236,14 @@ def test_gaps_are_closed_from_the_end() -> None:
     done = np.array([True, False, False, True, False, True, False])
     assert torch_engine._closed_up(done).tolist() == [4, 1, 2, 6]
     assert torch_engine._closed_up(np.ones(3, dtype=bool)).tolist() == []
+
+
+def test_a_prompt_beyond_the_models_window_is_named() -> None:
+    policy = make_policy(CONFIGS["qwen2"])
+    policy.model.config.max_position_embeddings = 5 + BUDGET
+    engine = TorchEngine(policy, rows=2)
+    assert engine.sample([Request("fits", (3,) * 5, 1)], SAMPLED)
+    with pytest.raises(
+        UserError, match=f"'long': a prompt of 6 tokens and a response of {BUDGET} exceed the 29 tokens"
+    ):
+        engine.sample([Request("fits", (3,) * 5, 1), Request("long", (3,) * 6, 1)], SAMPLED)
