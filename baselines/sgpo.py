@@ -10,7 +10,7 @@ Paper: Stepwise Guided Policy Optimization: Coloring your Incorrect Reasoning in
 s_i, in [0, 1], is the share of the response that is right before the first wrong step: the score of the configured
 scorer, `step_checker` where a program knows the steps, `equation_checker` where they are arithmetic (a wrong row gets
 0.7 at most), `first_error` where a judge reads them with a reference solution. A score that is missing counts as 0.
-5 and γ = 0.5 are our choice, as is the form of the logistic curve; the paper's ablations of the two disagree.
+β = 5 and γ = 0.5 are our choice, as is the form of the logistic curve; the paper's ablations of the two disagree.
 """
 
 from dataclasses import replace
