@@ -214,6 +214,10 @@ def _as_sets(gold: Sequence[Value], answer: Sequence[Value], judge: Judge) -> st
         return "a part of the gold is missing from the answer"
     if any(all(apart(g, a, judge) for g in gold) for a in answer):
         return "the answer has a part that the gold has not"
+    if len(gold) == len(answer) and len(gold) > 2:
+        for g in gold:
+            if sum(apart(g, a, judge) is None for a in answer) != sum(apart(g, a, judge) is None for a in gold):
+                return "a part occurs more often in one of them"
     return None
 
 
