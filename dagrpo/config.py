@@ -552,8 +552,9 @@ class BaseSpec(Strict):
     base: Base
     seed: int = Field(0, ge=0, description="Of its weights and corpus, where the base is trained here.")
     problems: Problems
-    prompt: PromptSpec = PromptSpec()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    # Left out where they say nothing, so that a base which does not read them is not made again.
+    prompt: PromptSpec = Field(PromptSpec(), exclude_if=lambda prompt: prompt == PromptSpec())
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", exclude_if=lambda device: device == "auto")
 
 
 class TrainSpec(Strict):

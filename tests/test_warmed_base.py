@@ -56,3 +56,10 @@ def test_problems_that_set_nothing_apart_warm_nothing(source: Path, tmp_path: Pa
     for problems in (MiniProblems(train=8), told.problems.model_copy(update={"warm": {}})):
         with pytest.raises(UserError, match="set none apart"):
             make_base(told.model_copy(update={"problems": problems}), tmp_path / "base", tmp_path / "state", bool)
+
+
+def test_only_a_warmed_base_is_told_of_prompts(source: Path, tmp_path: Path) -> None:
+    told = spec(source, tmp_path / "mirror")
+    assert set(json.loads(told.model_dump_json())) == {"base", "seed", "problems"}
+    asked = told.model_copy(update={"prompt": PromptSpec(instruction="Add.")})
+    assert BaseSpec.model_validate_json(asked.model_dump_json()) == asked
