@@ -85,10 +85,10 @@ def _stop_at_step(root: Path, step: int) -> Callable[[], bool]:
     runs: list[loop.Run] = []
     original = loop.Run.continue_to_end
 
-    def remember(run: loop.Run, title: str) -> None:
+    def remember(run: loop.Run, *arguments: Any) -> None:
         runs.append(run)
         loop.Run.continue_to_end = original  # type: ignore[method-assign]
-        original(run, title)
+        original(run, *arguments)
 
     loop.Run.continue_to_end = remember  # type: ignore[assignment, method-assign]
     return lambda: bool(runs) and runs[0].state.step >= step

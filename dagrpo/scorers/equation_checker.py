@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 
-from dagrpo.problems.formulas import equations
 from dagrpo.records import Verdict
 from dagrpo.scorers.registry import NoOptions, Tools, scorer
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
@@ -52,6 +51,8 @@ def process_score(response: str, reference: str) -> float | None:
     Returns:
         the share, in [0, 1]; none where the reference has no equation that holds.
     """
+    from dagrpo.problems.formulas import equations  # imports torch, which the check of a configuration does without
+
     wanted = Counter(step.value for one in equations(reference) if one.right for step in one.operations)
     if not wanted:
         return None
