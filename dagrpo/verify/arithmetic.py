@@ -70,6 +70,15 @@ def factorial(expr: Expr) -> Expr:
     return sympy.factorial(expr)
 
 
+def double_factorial(expr: Expr) -> Expr:
+    """Product of every second number down from one up to 3,000."""
+    if not (expr.is_Integer and expr >= 0):
+        raise Unreadable
+    if expr > 3000:
+        raise TooLarge
+    return sympy.factorial2(expr)
+
+
 def binomial(above: Expr, below: Expr) -> Expr:
     """Binomial coefficient, from up to ``MAX_DIGITS``; of a symbol, where it is a long product, up to 100."""
     if above.is_number and not (above.is_real and above <= MAX_DIGITS):

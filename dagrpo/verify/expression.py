@@ -211,7 +211,10 @@ class _Reader:
         value = self.atom()
         while (sign := self.next()) in ("!", "%", "°"):
             self.at += 1
-            if sign == "!":
+            if sign == "!" and self.next() == "!":
+                self.at += 1
+                value = _apply(arithmetic.double_factorial, value)
+            elif sign == "!":
                 value = _apply(arithmetic.factorial, value)
             elif sign == "%":
                 value = _apply(_divide, value, Scalar(Integer(100)))
@@ -252,6 +255,8 @@ class _Reader:
             return self.words(token)
         if token[1:] in FUNCTIONS:
             return self.function(token[1:])
+        if token.startswith((r"\begin{vm", r"\begin{Vm")):
+            raise Unreadable  # a determinant or a norm
         if token.startswith(r"\begin"):
             return self.matrix()
         if token in _ACCENTS:
@@ -273,6 +278,8 @@ class _Reader:
                 return self.root()
             case r"\binom":
                 return _apply(arithmetic.binomial, self.argument(), self.argument())
+            case r"\ldots" | r"\cdots" | r"\dots":
+                return Scalar(Symbol(r"\ldots"))
             case r"\emptyset" | r"\varnothing":
                 return Items("{", "}", ())
         raise Foreign if token.startswith("\\") else Unreadable
@@ -515,6 +522,10 @@ def _inequality(parts: list[Scalar], signs: list[str], text: str) -> Value:
     if all(sign in (">", ">=") for sign in signs):
         parts, signs = parts[::-1], [sign.replace(">", "<") for sign in signs[::-1]]
     if signs == ["!="]:
+        name, hole = sorted(parts, key=lambda part: bool(part.expr.is_number))
+        if name.expr.is_Symbol and hole.expr.is_number:
+            sides = Items("(", ")", (Scalar(-sympy.oo), hole)), Items("(", ")", (hole, Scalar(sympy.oo)))
+            return Named(str(name.expr), Union(sides))
         return Relation("!=", parts[0].expr - parts[1].expr, text)
     if len(parts) > 3 or not all(sign in ("<", "<=") for sign in signs):
         raise Unreadable

@@ -47,6 +47,9 @@ _REWRITES = tuple(
          r"(?![a-zA-Z])\.?", ""),
         (r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}", ""),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+        (r"(?<=[\w)}])\s*\*\*\s*(?=[-\w({])", "^"),
+        (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r" \\cup "),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"(?<=\d)\s*(?:\\,|\{\s*,\s*\}|,\\!|\\!)\s*(?=\d{3})", ","),  # thousands, spaced in one of TeX's ways
         (r"(?<!\\)\\!", ""),
@@ -82,9 +85,14 @@ _SPACES = re.compile(r"(-?\d{1,3}(?: \d{3})+(?:\.\d+)?)((?: ?[^\d\s/\\,;].*)?)")
 _BRACKET = re.compile(r"[(\[]|\\\{")
 _TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
 _BASE = re.compile(r"(-?[0-9][0-9A-F]*)_\{?([0-9]{1,2})\}?")
-_LABEL = re.compile(r'(?:"[^"\d]*"|[A-Za-z]{3,}|[ .])+')
-_NO_LABEL = re.compile(
-    r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity|\b(?:and|or|if|not|to|for)\b"
+_LABEL = re.compile(r'(?=.*(?:"[^"\d]*[A-Za-z]{2}|[A-Za-z]{4}))(?:"[^"\d]*"|[A-Za-z]{3,}|[ .])+')
+"""Words in quotes, or in running text: there one of four letters at least, since fewer may be symbols."""
+_NO_LABEL = re.compile(  # words that make another number of it, or none
+    r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity|teen|twent|"
+    r"(?:thir|for|fif|six|seven|eigh|nine)ty|\b(?:(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth|tenth)s?|"
+    r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|halves|tens|twice|doubled|tripled|"
+    r"mil|bn|mn|lakh|crore|gross|plus|minus|negative|mod|modulo|than|versus|vs|and|or|nor|but|maybe|perhaps|if|not|"
+    r"never|wrong|incorrect|except|to|for)\b"
 )
 _FACTOR = re.compile(
     r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?(°[cf](?![a-z])|[a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*"
@@ -114,6 +122,8 @@ _UNITS: dict[str, tuple[tuple[str, int], ...]] = {
     "unit": (),
 }
 _SHORT_WORDS = {*"mgshylnjwvk", "ms", "ml", "pa", "hz", "rs", "am", "pm", "um"}
+_OTHER_LETTER = re.compile(r"(?<![A-Za-z°])[^\W\d_mgshlyLNJWVK](?![A-Za-z])")
+"""A letter alone that is no unit: kelvins are K, and k is a thousand, M a million, n a number."""
 
 
 def characters(text: str) -> str:
@@ -252,7 +262,7 @@ def _split(text: str, short_words: bool) -> tuple[str, str | None]:
     unit = _unit(tail, short_words or '"' in tail)
     if unit is not None:
         return body, unit or None
-    is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail) is None
+    is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail.lower()) is None
     words = re.sub(r"[^a-z]+", " ", tail.lower()).strip()
     return (body, f"~{words}" if words else None) if is_label else (text, None)
 
@@ -276,6 +286,8 @@ def _bare(text: str) -> str:
 
 def _unit(tail: str, short_words: bool) -> str | None:
     """One spelling of a unit; ``""`` where it only says that there is one ("square units"); ``None`` if unknown."""
+    if _OTHER_LETTER.search(tail):
+        return None
     words = re.sub(r'[ "]*\^', "^", tail.lower()).replace('"', " ")
     words = re.sub(r"\bper\b", "/", words).strip()
     powers: dict[str, int] = {}

@@ -19,6 +19,8 @@ from sympy import Expr, Rational, Symbol
 _EXACT = Rational(1, 10**20)
 _STEPS = (sympy.floor, sympy.ceiling)
 _NEAR, _WIDE = ("1st", "2nd"), ("5th", "6th", "7th", "8th")
+_SIGNED = ("all", "0", "1", "2", "3", "4")
+"""At "all" every symbol is negative; at the others those whose name has that bit, so that any two letters differ."""
 
 
 class Unreadable(Exception):
@@ -182,6 +184,8 @@ def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
         len(_names(answer)) > 1
     ):  # names on one side only: the order tells which
         return _in_order(gold.values, answer.values, judge)
+    if openings == {"{"} and _holds_sets(gold) != _holds_sets(answer):
+        return "a set of sets against a set"
     if openings <= {"", "{"}:
         return _as_sets(gold.values, answer.values, judge)
     same_brackets = (gold.opening, gold.closing) == (answer.opening, answer.closing)
@@ -197,6 +201,10 @@ def _is_letter(value: Value, choice: Choice) -> bool:
     """Whether a value is the letter of a choice that says one thing."""
     hedges = isinstance(choice.value, Items) and choice.value.opening == ""
     return isinstance(value, Scalar) and value.expr == Symbol(choice.letter) and not hedges
+
+
+def _holds_sets(items: Items) -> bool:
+    return any(isinstance(value, Items) and value.opening == "{" for value in items.values)
 
 
 def _names(items: Items) -> set[str | None]:
@@ -284,7 +292,7 @@ def _agree(left: Expr, right: Expr, tolerance: Rational) -> bool:
     points = _WIDE if left.has(*_STEPS) or right.has(*_STEPS) else _NEAR
     if not all(_close(_at(left, point, False), _at(right, point, False), tolerance) for point in points):
         return False
-    for point in ("3rd", "4th"):
+    for point in _SIGNED:
         try:
             x, y = (_at(expr, point, True) for expr in (left, right))
         except Unreadable:
@@ -319,5 +327,5 @@ def _place(name: str, point: str, signed: bool) -> Rational:
     At wide points it is 41 times as large, so that steps differ.
     """
     number = int.from_bytes(blake2b(f"{name}@{point}".encode(), digest_size=4).digest(), "big")
-    negative = signed and (point == "3rd" or number % 2 == 0)
+    negative = signed and (point == "all" or sum(name.encode()) >> int(point) & 1 == 1)
     return Rational(number % 9973 + 4987, -9973 if negative else 9973) * (41 if point in _WIDE else 1)
