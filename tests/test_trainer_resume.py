@@ -28,9 +28,11 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
 
 
 def _digests(out: Path) -> dict[str, str]:
-    """Everything that a run writes, but for its wall times and the seals over them."""
+    """Everything that a run writes, but for its wall times, the seals over them, and the tally of what it has scored: a
+    killed step is scored again, and counts twice."""
     timed = ("timings.jsonl", checkpoints.MANIFEST)
     files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in timed]
+    files = [path for path in files if path.parent.name != "scorer"]
     return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
