@@ -7,6 +7,10 @@ it was refused, since it asks for a number of over 10,000 digits or a computatio
 
 A response is read from its opening on (:class:`dagrpo.records.Response`): where the prompt opens a thought, all that
 stands in front of ``</think>`` is part of it.
+
+The lexer and parser are our own for two reasons. latex2sympy2-extended computes while it parses, so that ``9^{9^9}``
+has to be killed where ours refuses it; and a second judge that read answers by the parser of math-verify would repeat
+its mistakes. What is a text, a label, a unit, a set or an interval is decided on our reading, before either is asked.
 """
 
 from collections.abc import Iterable, Sequence
