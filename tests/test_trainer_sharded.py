@@ -154,7 +154,7 @@ def test_any_number_of_processes_goes_on_with_what_another_began(launch: Launch)
 def test_all_end_when_one_is_asked_to_stop_or_finds_a_mistake(launch: Launch) -> None:
     for rank in (0, 1):
         assert (launch.folder / f"begun_by_two.{rank}").read_text().startswith("Interrupted")
-        assert (launch.folder / f"refused.{rank}").read_text().startswith("UserError: ")
+        assert (launch.folder / f"refused.{rank}").read_text().startswith("TooLong: the anchor of problem ")
 
 
 def test_one_process_shards_where_it_is_told_to_compute_in_bf16(launch: Launch, tmp_path: Path) -> None:
