@@ -16,7 +16,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from dagrpo.algorithm import Advantage, Algorithm, Moment, Phase, Recipe, Term, method, policy_gradient
+from dagrpo.algorithm import Advantage, Algorithm, Phase, Recipe, Term, UpdateContext, method, policy_gradient
 from dagrpo.config import Strict
 from dagrpo.objectives.schedules import rise_and_fall
 from dagrpo.objectives.token_losses import undecided_likelihood
@@ -40,9 +40,9 @@ class Options(Strict):
 
 @method("chord", Options)
 def chord(options: Options) -> Algorithm:
-    def imitation(moment: Moment) -> float:
-        warmup, decay = options.warmup * moment.steps, options.decay * moment.steps
-        return rise_and_fall(moment.step, warmup, decay, options.peak, options.valley)
+    def imitation(context: UpdateContext) -> float:
+        warmup, decay = options.warmup * context.steps, options.decay * context.steps
+        return rise_and_fall(context.step, warmup, decay, options.peak, options.valley)
 
     recipe = Recipe(
         objective=(
@@ -50,7 +50,7 @@ def chord(options: Options) -> Algorithm:
                 (options.clip, options.clip),
                 rows="policy",
                 aggregate="token",
-                coefficient=lambda moment: 1 - imitation(moment),
+                coefficient=lambda context: 1 - imitation(context),
             ),
             Term(
                 lambda tokens: undecided_likelihood(tokens.logp),

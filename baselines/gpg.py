@@ -18,9 +18,9 @@ from dagrpo.algorithm import (
     Advantage,
     Algorithm,
     Filter,
-    Moment,
     Phase,
     Recipe,
+    UpdateContext,
     method,
     mixed_verdicts,
     weighted_likelihood,
@@ -46,8 +46,8 @@ def gpg(options: Options) -> Algorithm:
     return Algorithm("GPG", (Phase(recipe),))
 
 
-def _alpha(moment: Moment) -> float:
+def _alpha(context: UpdateContext) -> float:
     """B / (B - M), 1 where no group is valid."""
-    rows = moment.rows
+    rows = context.rows
     valid = rows.group[group_differs(rows.reward, rows.group, ~rows.anchor)]
     return len(rows.group.unique()) / len(valid.unique()) if len(valid) else 1.0

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines import grpo
-from dagrpo.algorithm import Advantage, Algorithm, Moment, Phase, Recipe, Rows, kl_to_reference, method
+from dagrpo.algorithm import Advantage, Algorithm, Phase, Recipe, Rows, UpdateContext, kl_to_reference, method
 from dagrpo.config import Strict
 from dagrpo.objectives.group_weights import invariance_factor, returns_split
 from dagrpo.objectives.groups import group_sum
@@ -38,7 +38,7 @@ def group_invariant(options: Options) -> Algorithm:
     objective = grpo.recipe(grpo.Options(clip=options.clip)).objective
     if options.kl > 0:
         objective += (
-            kl_to_reference(lambda moment: divergence(moment, options.kl), rows="policy", aggregate="sequence"),
+            kl_to_reference(lambda context: divergence(context, options.kl), rows="policy", aggregate="sequence"),
         )
     return Algorithm("Group invariant", (Phase(Recipe(objective=objective, advantage=advantage, history=True)),))
 
@@ -49,6 +49,6 @@ def high(rows: Rows) -> Tensor:
     return returns_split(torch.where(rows.past_accuracy.isnan(), now, rows.past_accuracy), rows.reward)
 
 
-def divergence(moment: Moment, kl: float) -> Tensor:
+def divergence(context: UpdateContext, kl: float) -> Tensor:
     """The weight of each row's divergence: (N,)."""
-    return kl * high(moment.rows)
+    return kl * high(context.rows)

@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from baselines import grpo
-from dagrpo.algorithm import Algorithm, Asked, Drawn, Phase, Sampler, method
+from dagrpo.algorithm import Algorithm, GradedGroup, Phase, Sampler, SampleRequest, method
 from dagrpo.config import Strict
 from dagrpo.records import Problem, Verdict
 
@@ -42,14 +42,14 @@ class Options(Strict):
 
 @method("igrpo", Options)
 def igrpo(options: Options) -> Algorithm:
-    def plan(sampler: Sampler, problems: Sequence[Problem]) -> list[Drawn]:
+    def plan(sampler: Sampler, problems: Sequence[Problem]) -> list[GradedGroup]:
         """Drafts, then answers to the question with the best draft."""
         rows = [sampler.rows(problem) for problem in problems]
         drafts = [max(1, min(count - 1, round(options.drafts * count))) for count in rows]
-        first = [Asked(one, sampler.prompt(one), count) for one, count in zip(problems, drafts, strict=True)]
+        first = [SampleRequest(one, sampler.prompt(one), count) for one, count in zip(problems, drafts, strict=True)]
         second = [
-            Asked(one, sampler.prompt(one, refining(options.template, one, drawn)), count - spent)
-            for one, drawn, count, spent in zip(problems, sampler.draw(first, "drafts"), rows, drafts, strict=True)
+            SampleRequest(one, sampler.prompt(one, refining(options.template, one, draft)), count - spent)
+            for one, draft, count, spent in zip(problems, sampler.draw(first, "drafts"), rows, drafts, strict=True)
         ]
         return sampler.draw(second)
 
@@ -57,9 +57,9 @@ def igrpo(options: Options) -> Algorithm:
     return Algorithm("iGRPO", (Phase(recipe),))
 
 
-def refining(template: str, problem: Problem, drawn: Drawn) -> str:
+def refining(template: str, problem: Problem, draft: GradedGroup) -> str:
     """The question with the first of the best drafts; braces in either stay as they are."""
-    best = max(range(len(drawn.verdicts)), key=lambda i: drawn.verdicts[i] is Verdict.CORRECT)
+    best = max(range(len(draft.verdicts)), key=lambda i: draft.verdicts[i] is Verdict.CORRECT)
     before, after = template.split("{draft}", 1)
     parts = (part.replace("{question}", problem.prompt) for part in (before, after))
-    return drawn.group.rollouts[best].text.join(parts)
+    return draft.group.rollouts[best].text.join(parts)

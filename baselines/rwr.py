@@ -12,7 +12,7 @@ Defaults, ours: β = 1, where a right answer weighs e times a wrong one; the mea
 from pydantic import Field
 from torch import Tensor
 
-from dagrpo.algorithm import Algorithm, Moment, Phase, Recipe, likelihood, method
+from dagrpo.algorithm import Algorithm, Phase, Recipe, UpdateContext, likelihood, method
 from dagrpo.config import Strict
 from dagrpo.objectives.advantages import likelihood_weight
 
@@ -25,9 +25,9 @@ class Options(Strict):
 
 @method("rwr", Options)
 def rwr(options: Options) -> Algorithm:
-    def weight(moment: Moment) -> Tensor:
+    def weight(context: UpdateContext) -> Tensor:
         """exp(R / β) over its mean in the group."""
-        rows = moment.rows
+        rows = context.rows
         return likelihood_weight(rows.reward, rows.group, ~rows.anchor, options.beta)
 
     return Algorithm("RWR", (Phase(Recipe(objective=(likelihood(rows="policy", coefficient=weight),))),))

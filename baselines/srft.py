@@ -21,10 +21,10 @@ from dagrpo.algorithm import (
     Advantage,
     Algorithm,
     Anchors,
-    Moment,
     Phase,
     Recipe,
     Rows,
+    UpdateContext,
     correctness,
     likelihood,
     method,
@@ -45,11 +45,11 @@ class Options(Strict):
 def srft(options: Options) -> Algorithm:
     recipe = Recipe(
         objective=(
-            likelihood(rows="anchor", coefficient=lambda moment: options.imitation * torch.exp(-_entropy(moment))),
+            likelihood(rows="anchor", coefficient=lambda context: options.imitation * torch.exp(-_entropy(context))),
             policy_gradient((options.clip, options.clip), rows="anchor", aggregate="token"),
             likelihood(
                 rows=lambda rows: rows.correct & ~rows.anchor,
-                coefficient=lambda moment: options.exploration * torch.exp(_entropy(moment)),
+                coefficient=lambda context: options.exploration * torch.exp(_entropy(context)),
             ),
             likelihood(rows=lambda rows: ~rows.correct & ~rows.anchor, coefficient=-1.0),
         ),
@@ -64,8 +64,8 @@ def _signed(rows: Rows) -> Tensor:
     return 2 * correctness(rows) - 1
 
 
-def _entropy(moment: Moment) -> Tensor:
+def _entropy(context: UpdateContext) -> Tensor:
     """The mean entropy of the tokens that the policy drew (nats); 0 where it drew none."""
-    drawn = ~moment.rows.anchor & (moment.rows.length > 0)
-    length = moment.rows.length[drawn]
-    return (length * moment.rows.entropy[drawn]).sum() / length.sum().clamp(min=1)
+    drawn = ~context.rows.anchor & (context.rows.length > 0)
+    length = context.rows.length[drawn]
+    return (length * context.rows.entropy[drawn]).sum() / length.sum().clamp(min=1)

@@ -32,10 +32,10 @@ def children(pid: int) -> set[int]:
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-def _processor_seconds(nursery: int) -> float:
+def _processor_seconds(pool: int) -> float:
     """Of a process, its living children and those that it has buried."""
-    own = _times(nursery)
-    return (sum(own) + sum(sum(_times(child)[:2]) for child in children(nursery))) / _TICK
+    own = _times(pool)
+    return (sum(own) + sum(sum(_times(child)[:2]) for child in children(pool))) / _TICK
 
 
 def _times(pid: int) -> list[int]:

@@ -226,11 +226,11 @@ def plan(
     from dagrpo import config
     from dagrpo.plan.devices import find_device
     from dagrpo.plan.judge import refuse_small_budgets
-    from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
+    from dagrpo.plan.show import PlanRequest, refuse_what_cannot_fit, show_plan
 
     experiment = config.load_experiment(configfile)
-    asked = Asked(gpu, response_tokens, measured)
-    print(show_plan(experiment, asked), flush=True)
+    request = PlanRequest(gpu, response_tokens, measured)
+    print(show_plan(experiment, request), flush=True)
     refuse_what_cannot_fit(experiment, find_device(gpu, measured))
     refuse_small_budgets(experiment)
 

@@ -324,7 +324,7 @@ class Train(Strict):
         description="Train low-rank adapters and not the weights; null: the weights.",
     )
     checkpoint_every: int = Field(50, ge=1, description="Steps between checkpoints.")
-    conflict_every: int = Field(10, ge=0, description="Steps between glances at the conflict of one group; 0: none.")
+    conflict_every: int = Field(10, ge=0, description="Steps between conflict probes of one group; 0: none.")
     snapshots: tuple[int, ...] = Field(
         (), description="Steps of the reinforcement phase, from 0, whose groups and weights before the update are kept."
     )

@@ -1,4 +1,4 @@
-"""What flows through the house: Problem -> Rollout -> Group, and the verdict on an answer."""
+"""What flows through the packages: Problem -> Rollout -> Group, and the verdict on an answer."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from eval.nine.benchmarks import Form
+    from eval.benchmark_tasks.benchmarks import Form
 
 app = typer.Typer()
 
@@ -42,9 +42,9 @@ def benchmark(
     needs_lm_eval()
     from dagrpo.config import Verifier, parse
     from dagrpo.signals import stop_flag
-    from eval.nine.benchmarks import choose
-    from eval.nine.lm_model import find_engine
-    from eval.nine.lm_run import Settings, as_text, run
+    from eval.benchmark_tasks.benchmarks import choose
+    from eval.benchmark_tasks.lm_model import find_engine
+    from eval.benchmark_tasks.lm_run import Settings, as_text, run
 
     chosen = choose(tasks)
     settings = Settings(
@@ -66,8 +66,8 @@ def benchmark(
         print(as_text(run(read_models(models), settings, out, should_stop)))
 
 
-@app.command()
-def nine(
+@app.command("evaluate-benchmarks")
+def evaluate_benchmarks(
     spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
     seed: Annotated[int, typer.Option(help="Seed of every draw.")],
@@ -80,7 +80,7 @@ def nine(
 
     from dagrpo import config
     from dagrpo.signals import stop_flag
-    from eval.nine.lm_run import run_one, settings_of
+    from eval.benchmark_tasks.lm_run import run_one, settings_of
 
     told = config.load(config.BenchmarksSpec, spec)
     torch.set_num_threads(told.threads)
@@ -94,7 +94,7 @@ def compare_benchmarks(
     logged: Annotated[Path, typer.Argument(help="What `lm_eval --log_samples --output_path` wrote of the same rows.")],
 ) -> None:
     """Compare our engine's run, row by row, with one of lm-eval's own command."""
-    from eval.nine.agreement import EQUAL, agreement
+    from eval.benchmark_tasks.agreement import EQUAL, agreement
 
     found = agreement(ours, logged)
     print(found.to_markdown(index=False))
@@ -110,7 +110,7 @@ def check_benchmarks(
 ) -> None:
     """Compare the benchmarks' rows with the lock."""
     from dagrpo.errors import UserError
-    from eval.nine.benchmarks import check, choose
+    from eval.benchmark_tasks.benchmarks import check, choose
 
     found = check(choose(tasks), read_source(source), write=write)
     for row in found:
@@ -127,7 +127,7 @@ def fetch_benchmarks(
 ) -> None:
     """Write the benchmarks of the hub to a folder, each held against the lock, for DAGRPO_MIRROR or `mirror`."""
     from dagrpo.errors import UserError
-    from eval.nine.benchmarks import choose, fetch
+    from eval.benchmark_tasks.benchmarks import choose, fetch
 
     faults = []
     for name in choose(tasks):
@@ -162,7 +162,7 @@ def grade(
 
     from dagrpo.config import Verifier, parse
     from dagrpo.signals import stop_flag
-    from eval.nine.grade import explain_file, grade_file
+    from eval.benchmark_tasks.grade import explain_file, grade_file
 
     spec = parse(Verifier, {"judge": judge, "workers": workers, "seconds": seconds}, "grade")
     if explain:
@@ -197,8 +197,8 @@ def rescore(
     from dagrpo.config import Verifier, parse
     from dagrpo.problems.store import read_problems
     from dagrpo.signals import stop_flag
+    from eval.benchmark_tasks.benchmarks import load
     from eval.files import read_lines
-    from eval.nine.benchmarks import load
     from eval.rescore import rescore as run
 
     if problems is not None:
@@ -229,7 +229,7 @@ def contamination(
     from dagrpo import config
     from dagrpo.problems.contamination import compare
     from dagrpo.problems.store import read_problems, write_problems
-    from eval.nine.benchmarks import choose, evaluated, load
+    from eval.benchmark_tasks.benchmarks import choose, evaluated, load
 
     training = read_problems(train)
     if spec is not None:
@@ -261,7 +261,7 @@ def read_models(words: list[str]) -> dict[str, str]:
 def read_samples(words: list[str], benchmarks: tuple[str, ...]) -> dict[str, int]:
     """Turn ``N`` and ``BENCHMARK=N`` into k by benchmark. Raises ``UserError``."""
     from dagrpo.errors import UserError
-    from eval.nine.benchmarks import choose
+    from eval.benchmark_tasks.benchmarks import choose
 
     samples: dict[str, int] = {}
     for word in words:

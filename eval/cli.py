@@ -29,9 +29,9 @@ def tables(
     results: Results, spec: Spec = None, published: Published = None, out: Out = None, ledger: Ledger = None
 ) -> None:
     """Compute all tables, of every base corpus, and judge the claims, from stored samples, metrics and gradients."""
+    from eval.benchmark_tasks.tables import write_benchmarks
     from eval.claims.read import write_claims
     from eval.gradients import write_conflict
-    from eval.nine.tables import write_nine
     from eval.overlap import write_contamination
     from eval.probe import write_probe
     from eval.render import mark_rehearsal
@@ -40,8 +40,8 @@ def tables(
     corpora, folder = _open(results, spec, ledger), out or results / "tables"
     write_tables(corpora, folder)
     for base, runs in corpora.items():
-        if runs.nine is not None:
-            write_nine(runs.nine, folder / base)
+        if runs.benchmarks is not None:
+            write_benchmarks(runs.benchmarks, folder / base)
     write_conflict(corpora, folder)
     write_probe(corpora, folder)
     write_claims(corpora, folder)

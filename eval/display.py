@@ -12,10 +12,10 @@ Frames = Mapping[str, pd.DataFrame]
 Row = tuple[Cell, ...]
 
 
-INSIDE, OUTSIDE = AVERAGES = ("in_distribution", "out_of_distribution")
+IN_DISTRIBUTION, OOD = AVERAGES = ("in_distribution", "out_of_distribution")
 _TITLES = {
-    INSIDE: "average",
-    OUTSIDE: "average OOD",
+    IN_DISTRIBUTION: "average",
+    OOD: "average OOD",
     "prompt_tokens": "prompt tokens",
     "response_tokens": "response tokens",
     "response_tokens_total": "response tokens",
@@ -182,7 +182,7 @@ def verdicts(frames: Frames) -> Display:
                 row["arm"],
                 (
                     Cell(row["label"]),
-                    Cell("in distribution" if scope == INSIDE else "out of distribution"),
+                    Cell("in distribution" if scope == IN_DISTRIBUTION else "out of distribution"),
                     *(Cell("" if pd.isna(row[key]) else f"{100 * row[key]:.1f}") for key in keys),
                     Cell(f"{row['response_tokens']:.1f}"),
                     Cell(f"{row['samples']:,}"),

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eval.display import INSIDE, OUTSIDE, heading
+from eval.display import IN_DISTRIBUTION, OOD, heading
 from eval.methods.figure import curves_beside
 from eval.ranking import figure as ranking
 from eval.records import BASE, Runs, labels, load_metrics
@@ -349,6 +349,6 @@ def _averages_and_differences(source: Source) -> list[tuple[pd.DataFrame, str, s
 
 def _averages(source: Source) -> dict[str, str]:
     frame = source.tables["main"]
-    names = {INSIDE: "in distribution, average", OUTSIDE: "out of distribution, average"}
+    names = {IN_DISTRIBUTION: "in distribution, average", OOD: "out of distribution, average"}
     limited = " (limited)" if frame["limited"].notna().any() else ""
     return {name: title + limited for name, title in names.items() if name in set(frame["column"])}

@@ -68,7 +68,7 @@ class Files:
 
     def seconds(self, arm: str, seed: int) -> dict[str, float]:
         """Seconds of a core that the jobs for this checkpoint took, by rule; without those that no log tells."""
-        names = dict.fromkeys(("train", "evaluate", "nine", "conflict"), f"{self.base}.{arm}.seed{seed}")
+        names = dict.fromkeys(("train", "evaluate", "benchmarks", "conflict"), f"{self.base}.{arm}.seed{seed}")
         names["bases"] = f"{self.base}.seed{seed}"
         logs = {rule: self.results / "logs" / rule / f"{name}.log" for rule, name in names.items()}
         read = {rule: path.read_text(errors="replace") for rule, path in logs.items() if path.exists()}

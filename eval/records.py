@@ -14,8 +14,8 @@ import pandas as pd
 
 from dagrpo.config import Experiment, parse
 from dagrpo.errors import UserError
+from eval.benchmark_tasks.benchmarks import BENCHMARKS
 from eval.files import VERDICTS, Files, read_json
-from eval.nine.benchmarks import BENCHMARKS
 from eval.statistics import Scores
 
 BASE = "base"
@@ -55,7 +55,7 @@ class Runs:
     alone: tuple[str, ...] = ()
 
     @property
-    def nine(self) -> "Runs | None":
+    def benchmarks(self) -> "Runs | None":
         """The same runs on the real benchmarks, with the arms that were asked them; ``None`` without benchmarks."""
         if (asked := self.experiment.benchmarks) is None:
             return None
@@ -65,7 +65,7 @@ class Runs:
             },
             "evaluation": self.experiment.evaluation.model_copy(update={"out_of_distribution": OUT_OF_DISTRIBUTION}),
         }
-        return replace(self, experiment=self.experiment.model_copy(update=changes), kept="nine", alone=EXTRA)
+        return replace(self, experiment=self.experiment.model_copy(update=changes), kept="benchmarks", alone=EXTRA)
 
     @property
     def seeds(self) -> dict[str, tuple[int, ...]]:

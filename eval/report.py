@@ -13,9 +13,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval import display
-from eval.display import INSIDE, OUTSIDE
+from eval.benchmark_tasks.tables import read_benchmarks
+from eval.display import IN_DISTRIBUTION, OOD
 from eval.methods.page import method_pages
-from eval.nine.tables import read_nine
 from eval.overlap import read_contamination
 from eval.records import BASE, Runs, counted_as, labels, load_cards, origin
 from eval.render import REHEARSAL, Display, signed
@@ -23,7 +23,7 @@ from eval.tables import read_table, read_tables
 
 Cards = Mapping[tuple[str, int], Mapping[str, Any]]
 Claim = Mapping[str, Any]
-_WHERE = {INSIDE: "in distribution", OUTSIDE: "out of distribution"}
+_WHERE = {IN_DISTRIBUTION: "in distribution", OOD: "out of distribution"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Corpus:
     cautions: list[str]
     tables: Mapping[str, Display]
     has_levels: bool
-    nine: Mapping[str, Display]
+    benchmarks: Mapping[str, Display]
 
 
 def write_report(
@@ -115,7 +115,7 @@ def read_corpus(runs: Runs, prefix: str) -> Corpus:
         cautions=[*display.limits(tables), *judged(runs.source.judge())],
         tables={**shown, "timing": display.timing(pd.read_csv(runs.timing))},
         has_levels=tables["difficulty"]["prompts"].eq("hard").any(),
-        nine=read_nine(runs.tables),
+        benchmarks=read_benchmarks(runs.tables),
     )
 
 

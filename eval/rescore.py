@@ -12,9 +12,9 @@ from dagrpo.errors import UserError
 from dagrpo.records import Problem, Response
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Graded, Verifier, make_verifier
+from eval.benchmark_tasks.grade import found
+from eval.benchmark_tasks.majority import majority
 from eval.files import read_lines
-from eval.nine.grade import found
-from eval.nine.majority import majority
 
 
 def rescore(

@@ -32,7 +32,7 @@ rounds would lose more with a killed call, and slow the torch engine down where 
 computes attention over the longest live row for all (measured: four rounds 0.93, eight 0.84 times as fast as one).
 """
 
-Asked = TypeVar("Asked")
+Item = TypeVar("Item")
 
 
 def evaluate(
@@ -90,14 +90,14 @@ def meta_path(samples: Path) -> Path:
     return samples.with_suffix(".meta.json")
 
 
-def batches(asked: Iterable[Asked], samples: Iterable[int], rows: int) -> list[list[Asked]]:
+def batches(asked: Iterable[Item], samples: Iterable[int], rows: int) -> list[list[Item]]:
     """Cut what is asked for into batches, in order.
 
     Args:
         samples: of each thing that is asked for; its samples stay together.
         rows: samples decoded together; a batch holds at most ``ROUNDS`` times as many, or one thing alone.
     """
-    found: list[list[Asked]] = [[]]
+    found: list[list[Item]] = [[]]
     held = 0
     for one, count in zip(asked, samples, strict=True):
         if found[-1] and held + count > ROUNDS * rows:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from dagrpo.seeds import generator
 from eval import display
-from eval.display import INSIDE, OUTSIDE
+from eval.display import IN_DISTRIBUTION, OOD
 from eval.files import COUNTS, VERDICTS
 from eval.ranking.table import ranking
 from eval.records import BASE, Evaluation, Runs, counted, labels, load_cards, load_evaluation, load_metrics, scores
@@ -120,7 +120,7 @@ def columns(families: Sequence[str], outside: Sequence[str], alone: Sequence[str
     names: list[str] = []
     weights: list[np.ndarray] = []
     averaged = [family for family in families if family not in alone]
-    for average, is_outside in ((INSIDE, False), (OUTSIDE, True)):
+    for average, is_outside in ((IN_DISTRIBUTION, False), (OOD, True)):
         members = [family for family in averaged if (family in outside) == is_outside]
         chosen = np.array([family in members for family in families], dtype=float)
         names += members
@@ -274,7 +274,7 @@ def verdicts(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd
     outside = evaluation.frame["family"].isin(runs.experiment.evaluation.out_of_distribution)
     rows = []
     alone = evaluation.frame["family"].isin(runs.alone)
-    for scope, among in ((INSIDE, ~outside & ~alone), (OUTSIDE, outside)):
+    for scope, among in ((IN_DISTRIBUTION, ~outside & ~alone), (OOD, outside)):
         totals = evaluation.frame[among].groupby("arm")[["samples", *COUNTS]].sum()
         for arm in names if among.any() else ():
             total = totals.loc[arm]

@@ -18,7 +18,7 @@ from dagrpo.records import Problem, Response, Verdict
 from dagrpo.rollout.make import make_engine
 from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
-from eval.nine.benchmarks import BENCHMARKS, check
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, check
 from eval.sampling import policy_device, sampled
 
 ROWS = 2

@@ -17,7 +17,7 @@ from dagrpo.config import Experiment
 from eval.ledger.book import asked_runs, files_of
 from eval.records import BASE, read_experiment
 
-RULES = ("bases", "train", "evaluate", "nine", "conflict")
+RULES = ("bases", "train", "evaluate", "benchmarks", "conflict")
 SILENT = 120.0
 """Seconds after which a job that says nothing is called silent."""
 _EVERY = 2.0

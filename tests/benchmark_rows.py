@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eval.nine import benchmarks
-from eval.nine.benchmarks import BENCHMARKS
+from eval.benchmark_tasks import benchmarks
+from eval.benchmark_tasks.benchmarks import BENCHMARKS
 
 QUESTIONS = 3
 

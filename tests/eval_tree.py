@@ -11,7 +11,7 @@ from dagrpo.seeds import generator
 from eval.records import Runs, open_runs
 
 FAMILIES = {"sums": 0.0, "products": -0.5, "gcd_of_two": -1.0, "sorting": 0.4, "counting": 0.2}
-OUTSIDE = ("sorting", "counting")
+OOD = ("sorting", "counting")
 ARMS = {
     "sft": ("sft", "SFT", 0.5),
     "grpo": ("grpo", "GRPO", 0.6),
@@ -82,7 +82,7 @@ def experiment(
             "samples": 4,
             "max_new_tokens": 60,
             "bootstrap": 200,
-            "out_of_distribution": list(OUTSIDE),
+            "out_of_distribution": list(OOD),
             "reference": "grpo",
         },
     }
@@ -95,7 +95,7 @@ def make_tree(
     samples: int = 4,
     arms: dict[str, tuple[str, str, float]] | None = None,
     families: dict[str, float] | None = None,
-    outside: tuple[str, ...] = OUTSIDE,
+    outside: tuple[str, ...] = OOD,
     levels: bool = True,
     limited: dict[str, list[int]] | None = None,
     bootstrap: int = 200,

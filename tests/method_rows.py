@@ -11,7 +11,7 @@ from torch import Tensor
 
 import baselines
 import dagrpo.method  # noqa: F401  (registers DaGRPO)
-from dagrpo.algorithm import Moment, Recipe, Rows, find_method, rows_of, select
+from dagrpo.algorithm import Recipe, Rows, UpdateContext, find_method, rows_of, select
 from dagrpo.trainer.credit import assign_credit
 from dagrpo.trainer.loss import micro_loss, plan, sequence_slopes, sequence_surrogate, totals
 
@@ -84,7 +84,7 @@ def recipe_loss(
     """
     count = len(rows.group)
     members = range(count) if members is None else members
-    planned = plan(recipe.objective, Moment(run_slots(recipe, rows)), budget)
+    planned = plan(recipe.objective, UpdateContext(run_slots(recipe, rows)), budget)
 
     def columns(chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         row = torch.cat([torch.full((int(rows.length[i]),), i) for i in chosen])

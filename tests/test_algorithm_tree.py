@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dagrpo.algorithm import Asked, Drawn, Recipe, tree_search
+from dagrpo.algorithm import GradedGroup, Recipe, SampleRequest, tree_search
 from dagrpo.algorithm.tree import Node, Tree, insert
 from dagrpo.objectives.search import branch_value, choice_score, label_noise
 from dagrpo.policy.checkpoint import load_policy
@@ -55,7 +55,7 @@ class Script:
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
-    def draw(self, asked: Sequence[Asked], stage: str = "") -> list[Drawn]:
+    def draw(self, asked: Sequence[SampleRequest], stage: str = "") -> list[GradedGroup]:
         drawn = []
         for one in asked:
             begun = self.text(one.begun)
@@ -64,16 +64,18 @@ class Script:
             numbers = range(one.first, one.first + one.samples)
             rollouts = [rollout(number, fitting[number % len(fitting)]) for number in numbers]
             verdicts = tuple(Verdict.CORRECT if one.text.endswith("2") else Verdict.WRONG for one in rollouts)
-            drawn.append(Drawn(Group(one.problem, one.prompt_tokens + one.begun, tuple(rollouts)), verdicts))
+            drawn.append(GradedGroup(Group(one.problem, one.prompt_tokens + one.begun, tuple(rollouts)), verdicts))
         return drawn
 
 
-def search(responses: Sequence[str], rows: int, depth: int = 3, iterations: int = 64) -> tuple[Script, list[Drawn]]:
+def search(
+    responses: Sequence[str], rows: int, depth: int = 3, iterations: int = 64
+) -> tuple[Script, list[GradedGroup]]:
     sampler = Script(responses, rows)
     return sampler, tree_search(2, depth, iterations, 1.0, ";")(sampler, [PROBLEM])
 
 
-def show(drawn: Sequence[Drawn]) -> list[tuple[str, list[tuple[str, float | None]]]]:
+def show(drawn: Sequence[GradedGroup]) -> list[tuple[str, list[tuple[str, float | None]]]]:
     """Each group's place in the response, and its steps with their values."""
     return [
         (
@@ -150,8 +152,8 @@ def test_a_response_under_way_keeps_its_budget_and_its_text(made: tuple[Path, Pa
         )
         sampler = StepSampler(collector, Recipe(objective=()), step=0)
         (begun,) = policy.tokenizer.encode("A", add_special_tokens=False)
-        drawn = sampler.draw([Asked(one, sampler.prompt(one), 8, 3, (begun,)) for one in problems])
-        late = sampler.draw([Asked(one, sampler.prompt(one), 2, 0, (begun,) * 3) for one in problems])
+        drawn = sampler.draw([SampleRequest(one, sampler.prompt(one), 8, 3, (begun,)) for one in problems])
+        late = sampler.draw([SampleRequest(one, sampler.prompt(one), 2, 0, (begun,) * 3) for one in problems])
     rows = [
         (one.group, row, verdict)
         for one in drawn

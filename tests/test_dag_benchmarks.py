@@ -42,19 +42,19 @@ def finished(folder: Path) -> Path:
 
 def test_each_checkpoint_is_asked_the_first_questions_and_the_page_says_so(tmp_path: Path) -> None:
     results = finished(tmp_path)
-    assert sorted(path.parent.name for path in results.glob("nine/mini/*/seed0.jsonl")) == ["base", "grpo"]
-    records = [json.loads(line) for line in (results / "nine/mini/grpo/seed0.jsonl").read_text().splitlines()]
+    assert sorted(path.parent.name for path in results.glob("benchmarks/mini/*/seed0.jsonl")) == ["base", "grpo"]
+    records = [json.loads(line) for line in (results / "benchmarks/mini/grpo/seed0.jsonl").read_text().splitlines()]
     assert len(records) == 2 * 2 + 2 + 3 * 2
-    meta = json.loads((results / "nine/mini/grpo/seed0.meta.json").read_text())
+    meta = json.loads((results / "benchmarks/mini/grpo/seed0.meta.json").read_text())
     assert meta["limited"]["arc_challenge"] == [2, QUESTIONS]
 
-    main = pd.read_csv(results / "tables" / "mini" / "nine" / "main.csv")
+    main = pd.read_csv(results / "tables" / "mini" / "benchmarks" / "main.csv")
     assert list(dict.fromkeys(main["column"])) == [
         "aime2024", "math500", "in_distribution", "arc_challenge", "gpqa_diamond", "mmlu_pro", "out_of_distribution",
     ]  # fmt: skip
     assert main["limited"].notna().all()
     page = (results / "report.html").read_text()
-    assert 'id="nine"' in page and f"first 2 of {QUESTIONS}" in page
+    assert 'id="benchmarks"' in page and f"first 2 of {QUESTIONS}" in page
     paper = pd.read_csv(results / "tables" / "paper.csv")
     ours = paper[paper["kind"] == "ours"]
     assert set(ours["method"]) == {"base", "grpo"} and ours["limited"].notna().all()

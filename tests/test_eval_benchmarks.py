@@ -12,8 +12,8 @@ from dagrpo.config import ContaminationSpec, Experiment, HubProblems, MiniProble
 from dagrpo.config import load as load_spec
 from dagrpo.errors import UserError
 from eval.benchmark_cli import read_models, read_samples, read_source
-from eval.nine import benchmarks
-from eval.nine.benchmarks import BENCHMARKS, check, choose, evaluated, load
+from eval.benchmark_tasks import benchmarks
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, check, choose, evaluated, load
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 
 CONFIG = Path(__file__).parent.parent / "config"

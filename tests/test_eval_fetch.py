@@ -11,8 +11,8 @@ from huggingface_hub import constants
 
 from dagrpo.errors import UserError
 from eval.benchmark_cli import fetch_benchmarks
-from eval.nine import benchmarks
-from eval.nine.benchmarks import BENCHMARKS, check, fetch, load
+from eval.benchmark_tasks import benchmarks
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, check, fetch, load
 from tests.benchmark_rows import HUB
 from tests.hub_server import COMMIT, hub
 

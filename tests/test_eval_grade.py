@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dagrpo.config import Verifier
 from dagrpo.errors import Interrupted, UserError
 from eval.benchmark_cli import app
-from eval.nine.grade import explain_file, grade_file
+from eval.benchmark_tasks.grade import explain_file, grade_file
 from tests.miniature import stop_after
 
 ROWS: list[dict[str, Any]] = [

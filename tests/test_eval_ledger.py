@@ -34,7 +34,7 @@ PROMISED = (
     "tables/claims.csv",
     "tables/contamination.csv",
     "tables/school/conflict.csv",
-    "tables/school/nine/majority.csv",
+    "tables/school/benchmarks/majority.csv",
     "tables/school/probe.csv",
     "figures/school/probe_prompts.svg",
 )
@@ -68,8 +68,8 @@ def make_small(results: Path, **changes: Any) -> Path:
     make_tree(results, arms=arms, families=families, problems=6, samples=2, bootstrap=100, **changes)
     other = results.with_name("benchmarks")
     make_tree(other, arms=arms, families=NINE, problems=4, samples=2, limited={"aime2024": [4, 30]}, **changes)
-    (other / "samples").rename(results / "nine")
-    for path in (results / "nine").rglob("seed*.jsonl"):
+    (other / "samples").rename(results / "benchmarks")
+    for path in (results / "benchmarks").rglob("seed*.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         told = [row | {"majority": 0.5, "judges": {"a": i % 3 == 0, "b": True}} for i, row in enumerate(rows)]
         path.write_text("".join(json.dumps(row) + "\n" for row in told))
@@ -173,7 +173,7 @@ def test_what_is_there_is_not_added_again_and_what_is_missing_is_named(results: 
         for file in (
             "runs/school/dagrpo/seed1/run.json",
             "samples/school/dagrpo/seed1.jsonl",
-            "nine/school/dagrpo/seed1.jsonl",
+            "benchmarks/school/dagrpo/seed1.jsonl",
         )
     ]
     assert "1 records added" in run("ledger", "add", results, "--to", ledger)

@@ -25,7 +25,7 @@ from dagrpo.problems.store import read_problems
 from dagrpo.rollout.engine import Engine
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.signals import ShouldStop, never
-from eval.nine.benchmarks import BENCHMARKS, TASKS
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS
 from eval.sampling import ROUNDS, evaluate, meta_path
 from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import stop_after
@@ -37,9 +37,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from eval.nine.lm_model import DagrpoLM
-from eval.nine.lm_run import Settings, as_text, run, run_one, settings_of
-from eval.nine.lm_task import Response
+from eval.benchmark_tasks.lm_model import DagrpoLM
+from eval.benchmark_tasks.lm_run import Settings, as_text, run, run_one, settings_of
+from eval.benchmark_tasks.lm_task import Response
 
 ROOT = Path(__file__).parent.parent
 SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_gen_toks": 12, "until": []}
@@ -229,7 +229,7 @@ class Made:
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> Made:
     made = Made()
-    monkeypatch.setattr("eval.nine.lm_model.make_engine", made)
+    monkeypatch.setattr("eval.benchmark_tasks.lm_model.make_engine", made)
     return made
 
 

@@ -7,7 +7,7 @@ import pytest
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.records import Problem, Response
 from dagrpo.verify import Verifier, make_verifier
-from eval.nine.majority import majority
+from eval.benchmark_tasks.majority import majority
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dagrpo.errors import UserError
-from eval.display import INSIDE, OUTSIDE
+from eval.display import IN_DISTRIBUTION, OOD
 from eval.published.read import (
     AVERAGED,
     CERTAINTIES,
@@ -26,7 +26,7 @@ from eval.published_cli import app
 from eval.render import latex, markdown
 
 FILE = Path(__file__).parent.parent / "results" / "published.csv"
-SIX, THREE = AVERAGED[INSIDE], AVERAGED[OUTSIDE]
+SIX, THREE = AVERAGED[IN_DISTRIBUTION], AVERAGED[OOD]
 
 
 def published(method: str, values: dict[str, str], **changes: Any) -> Published:
@@ -99,7 +99,7 @@ def test_the_published_rows() -> None:
     corrected = [row for row in rows if row.corrected]
     assert {row.source for row in corrected} == {"Limozin et al."}
     assert all("corrected" in row.note for row in corrected)
-    assert corrected[0].std["aime2024"] == Decimal("1.4") and corrected[0].std[INSIDE] == Decimal("0.2")
+    assert corrected[0].std["aime2024"] == Decimal("1.4") and corrected[0].std[IN_DISTRIBUTION] == Decimal("0.2")
 
 
 def test_a_copied_row_is_a_copy_and_says_so() -> None:
@@ -116,7 +116,7 @@ def test_every_printed_average_follows_from_its_columns_but_one() -> None:
     """The known one: SFT→GRPO's columns 67.7, 30.8 and 40.5 average 46.3; 49.3 is printed, perhaps a slip."""
     rows = read_published(FILE)
     found = disagreements(rows)
-    assert [(each.row.source, each.row.label, each.column) for each in found] == [("DaGRPO", "SFT→GRPO", OUTSIDE)]
+    assert [(each.row.source, each.row.label, each.column) for each in found] == [("DaGRPO", "SFT→GRPO", OOD)]
     assert str(found[0]) == "DaGRPO, SFT→GRPO, average OOD: 49.3 printed, 46.3 from its columns"
     assert "does not follow" in found[0].row.note
     checked = [
@@ -131,8 +131,8 @@ def test_every_printed_average_follows_from_its_columns_but_one() -> None:
 def test_an_average_that_only_unrounded_figures_give_is_no_disagreement() -> None:
     """82.2, 40.4 and 49.2 average 57.27, yet 82.15, 40.35 and 49.15 would print alike and give 57.22."""
     columns = dict(zip(THREE, ("82.2", "40.4", "49.2"), strict=True))
-    assert disagreements([published("grpo", columns | {OUTSIDE: "57.2"})]) == []
-    assert len(disagreements([published("grpo", columns | {OUTSIDE: "57.1"})])) == 1
+    assert disagreements([published("grpo", columns | {OOD: "57.2"})]) == []
+    assert len(disagreements([published("grpo", columns | {OOD: "57.1"})])) == 1
 
 
 @given(st.lists(st.decimals(1, 99, places=4), min_size=6, max_size=6), st.sampled_from([1, -1]))
@@ -142,13 +142,13 @@ def test_rounding_alone_never_disagrees_and_a_real_slip_does(figures: list[Decim
 
     columns = dict(zip(SIX, map(rounded, figures), strict=True))
     average = sum(figures, Decimal(0)) / 6
-    assert disagreements([published("x", columns | {INSIDE: rounded(average)})]) == []
+    assert disagreements([published("x", columns | {IN_DISTRIBUTION: rounded(average)})]) == []
     wrong = average + sign * Decimal("0.21")
-    assert len(disagreements([published("x", columns | {INSIDE: rounded(wrong)})])) == 1
+    assert len(disagreements([published("x", columns | {IN_DISTRIBUTION: rounded(wrong)})])) == 1
 
 
 def test_an_average_over_fewer_benchmarks_is_recomputed_over_these() -> None:
-    columns = dict.fromkeys(SIX, "50.0") | {"aime2025": "20.0", INSIDE: "50.0"}
+    columns = dict.fromkeys(SIX, "50.0") | {"aime2025": "20.0", IN_DISTRIBUTION: "50.0"}
     assert len(disagreements([published("x", columns)])) == 1
     assert disagreements([published("x", columns, average_over=tuple(set(SIX) - {"aime2025"}))]) == []
 
@@ -198,8 +198,8 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, old: str, new: str, s
 
 PAPER = (
     published("base", {"aime2024": "10.0", "math500": "50.0"}),
-    published("sft", {"aime2024": "20.0", "math500": "60.0", INSIDE: "40.0"}, note="copied"),
-    published("grpo", {"aime2024": "30.0", "math500": "62.0", INSIDE: "46.0"}),
+    published("sft", {"aime2024": "20.0", "math500": "60.0", IN_DISTRIBUTION: "40.0"}, note="copied"),
+    published("grpo", {"aime2024": "30.0", "math500": "62.0", IN_DISTRIBUTION: "46.0"}),
     published("sft", {"aime2024": "33.0"}, source="Audit", corrected=True, std={"aime2024": Decimal("1.4")}),
     published("grpo", {"aime2024": "99.0"}, source="Audit", base_model="Llama"),
 )
@@ -251,11 +251,11 @@ def test_ours_stand_beneath_the_first_source() -> None:
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        ((*SIX, INSIDE, *THREE, OUTSIDE), set(COLUMNS)),
-        ((*SIX[1:], INSIDE, *THREE, OUTSIDE), set(COLUMNS) - {"aime2024", INSIDE}),
-        ((*SIX, "gsm8k", INSIDE, *THREE[1:], OUTSIDE), {*SIX, *THREE[1:]}),
-        ((*THREE, OUTSIDE), {*THREE, OUTSIDE}),
-        (("sums", "products", INSIDE), set()),
+        ((*SIX, IN_DISTRIBUTION, *THREE, OOD), set(COLUMNS)),
+        ((*SIX[1:], IN_DISTRIBUTION, *THREE, OOD), set(COLUMNS) - {"aime2024", IN_DISTRIBUTION}),
+        ((*SIX, "gsm8k", IN_DISTRIBUTION, *THREE[1:], OOD), {*SIX, *THREE[1:]}),
+        ((*THREE, OOD), {*THREE, OOD}),
+        (("sums", "products", IN_DISTRIBUTION), set()),
     ],
 )
 def test_an_average_is_compared_only_over_the_same_benchmarks(columns: tuple[str, ...], shown: set[str]) -> None:
@@ -270,9 +270,9 @@ def test_an_average_is_compared_only_over_the_same_benchmarks(columns: tuple[str
 
 
 def test_an_average_over_other_benchmarks_is_not_subtracted() -> None:
-    paper = [published("grpo", {INSIDE: "40.0", OUTSIDE: "40.0"}, average_over=SIX[1:])]
+    paper = [published("grpo", {IN_DISTRIBUTION: "40.0", OOD: "40.0"}, average_over=SIX[1:])]
     frame = paper_table(paper, {"seven": main_table({"grpo": dict.fromkeys(COLUMNS, 0.5)})})
-    assert frame.loc[frame["kind"] == "difference", "column"].tolist() == [OUTSIDE]
+    assert frame.loc[frame["kind"] == "difference", "column"].tolist() == [OOD]
 
 
 def test_a_limited_evaluation_and_a_single_seed_mark_nothing() -> None:
@@ -333,7 +333,7 @@ def test_the_verb_writes_three_forms_beside_the_tables(tmp_path: Path) -> None:
     assert "our dagrpo" in page and r"SFT$\to$RL (500 steps)" in page
     assert "Oat-Zero" in page and "LUFFY-Extra" not in page and "LUFFY-Extra" in printed
     stored = pd.read_csv(folder / "paper.csv").query("kind == 'difference' and method == 'dagrpo'").set_index("column")
-    assert stored.loc[INSIDE, "mean"] == pytest.approx(0.5 - 0.488)
+    assert stored.loc[IN_DISTRIBUTION, "mean"] == pytest.approx(0.5 - 0.488)
     first = {path.name: path.read_bytes() for path in folder.glob("paper.*")}
     assert call("--results", tmp_path) == printed
     assert {path.name: path.read_bytes() for path in folder.glob("paper.*")} == first

@@ -7,8 +7,8 @@ import pytest
 
 from dagrpo.errors import UserError
 from dagrpo.records import Problem
-from eval.nine.benchmarks import BENCHMARKS, TASKS
-from eval.nine.prompts import BOX, FAMILIES, LETTER, ask
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS
+from eval.benchmark_tasks.prompts import BOX, FAMILIES, LETTER, ask
 from tests.benchmark_rows import QUESTIONS, write_mirror
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed")
@@ -18,7 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from eval.nine.lm_task import Response, averages
+from eval.benchmark_tasks.lm_task import Response, averages
 
 NINE = [name for name, benchmark in BENCHMARKS.items() if benchmark.domain != "extra"]
 

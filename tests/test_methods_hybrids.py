@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from baselines import igrpo, srpo
-from dagrpo.algorithm import Drawn, GroupPass, Moment, Recipe, Term, find_method
+from dagrpo.algorithm import GradedGroup, GroupPass, Recipe, Term, UpdateContext, find_method
 from dagrpo.errors import UserError
 from dagrpo.objectives.rewards import partial_credit
 from dagrpo.objectives.schedules import rise_and_fall
@@ -117,7 +117,7 @@ def test_chord_shifts_from_imitation_to_reinforcement() -> None:
         scheduled.objective, ([1, 0.55, 0.1, 0.525, 0.95], [0, 0.45, 0.9, 0.475, 0.05]), strict=True
     ):
         assert isinstance(objective, Term) and callable(objective.coefficient)
-        found = [float(objective.coefficient(Moment(rows, step, 40))) for step in (0, 5, 10, 20, 30)]
+        found = [float(objective.coefficient(UpdateContext(rows, step, 40))) for step in (0, 5, 10, 20, 30)]
         assert found == approx([float(share) for share in shares])
 
 
@@ -212,10 +212,10 @@ def test_nthr_leaves_less_of_the_penalty_the_more_undecided_the_group_is(right: 
     assert function(seen).tolist() == approx([1.0] * right + [rest] * (8 - right))
 
 
-def drafts(*right: int) -> Drawn:
+def drafts(*right: int) -> GradedGroup:
     rollouts = tuple(Rollout(i, (i,), f"draft {i}", "stop") for i in range(len(right)))
     verdicts = tuple(Verdict.CORRECT if flag else Verdict.WRONG for flag in right)
-    return Drawn(Group(PROBLEM, (), rollouts), verdicts)
+    return GradedGroup(Group(PROBLEM, (), rollouts), verdicts)
 
 
 PROBLEM = Problem("one", "sums", "1+1 {draft}", "2")
@@ -255,7 +255,7 @@ def test_igrpo_draws_drafts_and_answers_within_one_group(rows: int, share: float
         def text(self, tokens: Sequence[int]) -> str:
             return "".join(map(chr, tokens))
 
-        def draw(self, asked: Any, stage: str = "") -> list[Drawn]:
+        def draw(self, asked: Any, stage: str = "") -> list[GradedGroup]:
             self.asked += [(stage, "".join(map(chr, one.prompt_tokens)), one.samples) for one in asked]
             return [drafts(*[0] * (one.samples - 1), 1) for one in asked]
 

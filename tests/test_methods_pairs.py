@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines import group_robust
-from dagrpo.algorithm import Moment, Recipe, Rows, Term
+from dagrpo.algorithm import Recipe, Rows, Term, UpdateContext
 from tests.method_rows import NAN, make_rows, recipe, recipe_loss, run_slots
 from tests.test_methods_identities import BUDGET as MODEL_BUDGET
 from tests.test_methods_identities import CORRECT, POLICY_ROWS, Case, case, on_policy
@@ -194,7 +194,7 @@ def test_group_invariant_favours_the_group_of_lower_return(accuracy: list[float]
     assert (rows.advantage / plain).tolist() == approx([1 - 0.1 / 3] * 3 + [1 + 0.1 / 3] * 3)
     term = chosen.objective[1]
     assert isinstance(term, Term) and callable(term.coefficient)
-    coefficient = term.coefficient(Moment(rows))
+    coefficient = term.coefficient(UpdateContext(rows))
     assert isinstance(coefficient, Tensor) and coefficient.tolist() == approx([0.04] * 3 + [0.0] * 3)
     assert chosen.history
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Moment, Recipe, Rows, Term, correctness, weighted_likelihood
+from dagrpo.algorithm import Recipe, Rows, Term, UpdateContext, correctness, weighted_likelihood
 from dagrpo.objectives.advantages import decoupled_advantage, group_advantage
 from dagrpo.objectives.groups import group_sum
 from dagrpo.objectives.rewards import (
@@ -100,7 +100,7 @@ def _clipped(of: Recipe) -> tuple[int, int]:
     rows = run_slots(of, make_rows(RIGHT, length=LENGTHS))
     row = torch.repeat_interleave(torch.arange(4), torch.tensor(LENGTHS))
     new, old = (column([value for row in table for value in row]) for table in (NEW, OLD))
-    return clipped_tokens(plan(of.objective, Moment(rows), BUDGET), row, new, old)
+    return clipped_tokens(plan(of.objective, UpdateContext(rows), BUDGET), row, new, old)
 
 
 def test_cispo() -> None:
@@ -157,8 +157,8 @@ def test_gpg() -> None:
     assert value.item() == approx(-0.033333)
     (term,) = recipe("gpg").objective
     assert isinstance(term, Term) and callable(term.coefficient)
-    assert term.coefficient(Moment(run_slots(recipe("gpg"), rows))) == approx(1.333333)
-    assert term.coefficient(Moment(run_slots(recipe("gpg"), make_rows([1, 1])))) == 1.0
+    assert term.coefficient(UpdateContext(run_slots(recipe("gpg"), rows))) == approx(1.333333)
+    assert term.coefficient(UpdateContext(run_slots(recipe("gpg"), make_rows([1, 1])))) == 1.0
 
 
 def test_gpg_keeps_what_it_cannot_replace() -> None:

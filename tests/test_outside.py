@@ -13,9 +13,9 @@ from dagrpo.config import Experiment, HubProblems, MirrorProblems, PromptSpec, V
 from dagrpo.errors import UserError
 from dagrpo.problems import build
 from dagrpo.problems.store import read_problems
+from eval.benchmark_tasks.benchmarks import _rows
+from eval.benchmark_tasks.grade import grade_file
 from eval.figures import write_figure
-from eval.nine.benchmarks import _rows
-from eval.nine.grade import grade_file
 
 CONFIG = Path(__file__).parent.parent / "config"
 MARK = "\ufeff"

@@ -156,7 +156,7 @@ def test_states_are_sealed_as_often_as_is_asked_for() -> None:
     assert sealing("dagrpo", snapshots=(0, 7)) == pytest.approx(sealing("dagrpo") + 2 * export)
 
 
-def test_a_glance_is_shared_out_and_seldom() -> None:
+def test_a_conflict_probe_is_shared_out_and_seldom() -> None:
     alone, eight = (glancing(8, LENGTHS, SEVEN, replace(EIGHT, gpus=gpus), H100) for gpus in (1, 8))
     assert alone == pytest.approx(8 * eight)
     algorithm = find_method("dagrpo").algorithm({}, "dagrpo")

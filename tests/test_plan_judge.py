@@ -11,7 +11,7 @@ from dagrpo.config import Experiment, load_experiment, parse
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import DEVICES
 from dagrpo.plan.judge import CHARACTERS, REPLY_TOKENS, asking, judge_table, judges, refuse_small_budgets
-from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
+from dagrpo.plan.show import PlanRequest, refuse_what_cannot_fit, show_plan
 from dagrpo.scorers.judge.prompt import load_rubric
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -43,7 +43,7 @@ def test_calls_tokens_and_money_by_hand() -> None:
 
 
 def test_the_plan_shows_a_judge_where_there_is_one() -> None:
-    shown = show_plan(load_experiment([SEVEN]), Asked("h100"))
+    shown = show_plan(load_experiment([SEVEN]), PlanRequest("h100"))
     assert re.search(r"^dagrpo +gpt-4o-2024-08-06 \(api.openai.com\) +512,000 ", shown, re.MULTILINE)
     assert judge_table(load_experiment([CONFIG / "mini.yaml"]), 1, 1, 1) is None
 
@@ -61,7 +61,7 @@ def test_an_open_judge_goes_with_any_experiment() -> None:
     assert judge.api_key_env is None and judge.reply_format == "json_schema"
     assert set(experiment.arms) == set(load_experiment([SEVEN]).arms)
     refuse_small_budgets(experiment)
-    assert "(served on 1 GPUs)" in show_plan(experiment, Asked("h100"))
+    assert "(served on 1 GPUs)" in show_plan(experiment, PlanRequest("h100"))
 
 
 def test_a_judge_that_shares_a_gpu_takes_its_part() -> None:

@@ -16,7 +16,7 @@ from dagrpo.errors import UserError
 from dagrpo.plan.devices import DEVICES, find_device
 from dagrpo.plan.memory import Setup, load_of, rollout, side_by_side, state, update
 from dagrpo.plan.shapes import shape_of
-from dagrpo.plan.show import Asked, refuse_what_cannot_fit, show_plan
+from dagrpo.plan.show import PlanRequest, refuse_what_cannot_fit, show_plan
 from dagrpo.plan.storage import host_bytes, run_host
 from dagrpo.policy.pretrain import build_model
 from dagrpo.problems.mini.tokenizer import build_tokenizer
@@ -167,7 +167,7 @@ def test_following_the_advice_makes_it_fit(wrong: dict[str, Any], knob: str, rig
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.stem)
 def test_each_experiment_fits_where_it_says_and_has_a_plan(path: Path) -> None:
     experiment = load(Experiment, path)
-    shown = show_plan(experiment, Asked("h100"))
+    shown = show_plan(experiment, PlanRequest("h100"))
     assert all(arm in shown for arm in experiment.arms) and "GPU-hours" in shown
     refuse_what_cannot_fit(experiment, H100)
 
@@ -210,13 +210,14 @@ def test_the_slurm_profile_asks_for_the_main_memory_that_is_planned(path: Path) 
         assert all(run_host(experiment, shape, arm).all < asked["train"] for arm in experiment.arms)
         whole = 4 * shape.parameters
         assert all(
-            1.2 * whole < asked[rule] for rule in ("evaluate", "profile", "nine", "conflict", "trial", "trial_nine")
+            1.2 * whole < asked[rule]
+            for rule in ("evaluate", "profile", "benchmarks", "conflict", "trial", "trial_benchmarks")
         )
         assert 2 * whole < asked["base"]
 
 
 def test_the_plan_shows_all_that_it_counts() -> None:
-    shown = show_plan(load(Experiment, CONFIG / "qwen2.5-math-7b.yaml"), Asked("h100"))
+    shown = show_plan(load(Experiment, CONFIG / "qwen2.5-math-7b.yaml"), PlanRequest("h100"))
     for words in (
         "rollout",
         "transfer",

@@ -61,7 +61,7 @@ def test_every_rule_that_claims_gpus_locks_them(tmp_path: Path) -> None:
     texts = rules()
     claiming = {rule for rule, text in texts.items() if "gpu=" in text}
     assert claiming == {rule for rule, text in texts.items() if re.search(r'"exec \{(GPU_SLOT|SLOT\[0\])\}', text)}
-    assert claiming >= {"train", "evaluate", "nine"}
+    assert claiming >= {"train", "evaluate", "benchmarks"}
 
     pytest.importorskip("lm_eval", reason="lm-eval is not installed, without which no benchmarks can be planned")
     workspace = Workspace(tmp_path)

@@ -212,7 +212,7 @@ def test_each_experiment_has_a_plan(workspace: Workspace, path: Path) -> None:
     plan = planned(done)
     assert (plan["train"], plan["base"], plan["evaluate"]) == (runs, bases, runs + bases)
     assert plan["trial"] == len(experiment.bases)
-    assert plan.get("trial_nine", 0) == len(experiment.bases) * (experiment.benchmarks is not None)
+    assert plan.get("trial_benchmarks", 0) == len(experiment.bases) * (experiment.benchmarks is not None)
     assert not (workspace.folder / "results").exists()
 
 

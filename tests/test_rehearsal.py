@@ -16,7 +16,7 @@ import requests
 from dagrpo.config import BaseSpec, Experiment, ProblemsSpec, load, load_experiment, parse, train_spec, trial_spec
 from dagrpo.problems import build
 from dagrpo.scorers.judge.prompt import read_reply
-from eval.nine import benchmarks
+from eval.benchmark_tasks import benchmarks
 from eval.rehearsal.judge import stand_in_judge
 from eval.rehearsal.replace import Place, judges, rehearsed
 

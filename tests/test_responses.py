@@ -22,7 +22,7 @@ from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.scorers import make_scorer
 from dagrpo.trainer.collect import Collector
 from dagrpo.verify import make_verifier
-from eval.nine.grade import grade_file
+from eval.benchmark_tasks.grade import grade_file
 from eval.rescore import rescore
 from eval.sampling import sampled
 from tests.miniature import TRAIN
@@ -113,7 +113,7 @@ def evaluated(grading: Any, opener: Opener, text: str, finish: Finish) -> dict[s
 
 
 def asked_by_lm_eval(grading: Any, opener: Opener, text: str, finish: Finish) -> str:
-    lm_task = pytest.importorskip("eval.nine.lm_task", reason="lm-eval is not installed")
+    lm_task = pytest.importorskip("eval.benchmark_tasks.lm_task", reason="lm-eval is not installed")
     tokenizer = tokenizer_of(opener)
     prompt = tokenizer.decode(list(render(PROBLEM, tokenizer, prompt_of(opener)).tokens))
     task = object.__new__(lm_task.Benchmark)

@@ -11,7 +11,7 @@ from dagrpo.config import VllmColocated, VllmServer
 from dagrpo.errors import UserError
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine
-from dagrpo.rollout.vllm_engine import Drawn, Job, VllmEngine
+from dagrpo.rollout.vllm_engine import Completion, Job, VllmEngine
 from dagrpo.rollout.weights import digests, trained_weights
 from tests.vllm_policies import make_policy, make_requests
 
@@ -45,10 +45,13 @@ class Copy:
     def set_label(self, label: str) -> None:
         self.name = label
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
+    def generate(
+        self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]
+    ) -> list[Completion]:
         self.jobs, self.end = list(jobs), end
         return [
-            Drawn((5 + job.seed % 30, *([end[0]] if job.seed % 2 else [])), (-1.0, -2.0), self.name) for job in jobs
+            Completion((5 + job.seed % 30, *([end[0]] if job.seed % 2 else [])), (-1.0, -2.0), self.name)
+            for job in jobs
         ]
 
     def rest(self) -> bool:
@@ -134,7 +137,9 @@ def test_a_backend_that_was_started_anew_is_compared_anew() -> None:
 
 def test_weights_that_change_while_it_samples_are_refused() -> None:
     class Shared(Copy):
-        def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
+        def generate(
+            self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]
+        ) -> list[Completion]:
             self.name = "another run's"
             return super().generate(jobs, temperature, end, stop)
 

@@ -187,7 +187,7 @@ def test_learning_rate_schedule() -> None:
     assert learning_rate(Optimizer(lr=0.3), 7, 10) == 0.3
 
 
-def test_a_glance_at_conflict_is_a_metric_of_every_so_many_steps(base: Path, problems: Path, tmp_path: Path) -> None:
+def test_the_conflict_probe_is_a_metric_of_every_so_many_steps(base: Path, problems: Path, tmp_path: Path) -> None:
     job = spec("dagrpo", {"anchors": "none"}, steps=4, conflict_every=2)
     train(job, 0, base, problems, tmp_path / "out", tmp_path / "state")
     rows = _metrics(tmp_path / "out")

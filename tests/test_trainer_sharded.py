@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {
 GLANCING = ("grpo", "dagrpo", "luffy", "sft", "sft_then_rl", "rl_with_sft_loss", "rebel", "relift")
 VARIANTS: dict[str, TrainSpec] = {
     **{name: spec(name, **SMALL) for name in GLANCING},
-    # the glance of the others at conflict would cost as much again
+    # the conflict probes of the others would cost as much again
     **{name: spec(name, **SMALL | {"conflict_every": 0}) for name in methods() if name not in GLANCING},
     "grpo_kl": spec("grpo", {"kl": 0.1}, **SMALL),
     "grpo_two_updates": spec("grpo", **SMALL | {"updates": 2}),

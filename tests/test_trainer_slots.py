@@ -13,10 +13,9 @@ from torch import Tensor
 
 from dagrpo.algorithm import (
     Algorithm,
-    Asked,
     Curriculum,
-    Drawn,
     Filter,
+    GradedGroup,
     GroupPass,
     Interleave,
     Method,
@@ -25,6 +24,7 @@ from dagrpo.algorithm import (
     Recipe,
     Rows,
     Sampler,
+    SampleRequest,
     Sequences,
     SequenceTerm,
     Term,
@@ -94,9 +94,9 @@ def test_an_epoch_leaves_out_what_the_curriculum_does_not_keep(
     problems = {problem.id: problem for problem in read_problems(made[1])}
     drawn: list[list[str]] = []
 
-    def plan(sampler: Sampler, chosen: Sequence[Problem]) -> list[Drawn]:
+    def plan(sampler: Sampler, chosen: Sequence[Problem]) -> list[GradedGroup]:
         drawn.append([problem.id for problem in chosen])
-        return sampler.draw([Asked(problem, sampler.prompt(problem), 2) for problem in chosen])
+        return sampler.draw([SampleRequest(problem, sampler.prompt(problem), 2) for problem in chosen])
 
     def keep(problems: Sequence[Problem], accuracy: Mapping[str, float]) -> list[bool]:
         return [problem.id not in accuracy or problem.answer == "1" for problem in problems]
@@ -114,12 +114,14 @@ def test_an_epoch_leaves_out_what_the_curriculum_does_not_keep(
 def test_what_a_plan_draws_is_counted_and_what_it_returns_is_trained_on(
     run: Callable[..., list[dict[str, Any]]],
 ) -> None:
-    def twice(sampler: Sampler, chosen: Sequence[Problem]) -> list[Drawn]:
-        drafts = sampler.draw([Asked(problem, sampler.prompt(problem), 2) for problem in chosen], stage="drafts")
+    def twice(sampler: Sampler, chosen: Sequence[Problem]) -> list[GradedGroup]:
+        drafts = sampler.draw(
+            [SampleRequest(problem, sampler.prompt(problem), 2) for problem in chosen], stage="drafts"
+        )
         assert all(len(one.verdicts) == 2 for one in drafts)
         question = [sampler.prompt(problem, problem.prompt) for problem in chosen]
         assert question == [sampler.prompt(problem) for problem in chosen]
-        return sampler.draw([Asked(one.group.problem, one.group.prompt_tokens, 2) for one in drafts])
+        return sampler.draw([SampleRequest(one.group.problem, one.group.prompt_tokens, 2) for one in drafts])
 
     (row,) = run(replace(PLAIN, plan=twice), steps=1)
     (plain,) = run(PLAIN, steps=1, group_size=2)

@@ -151,7 +151,7 @@ def test_a_checkpoint_is_evaluated(made: tuple[Path, Path], evaluation_problems:
 def test_benchmarks_are_answered_as_by_the_torch_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedily, two tasks of made-up rows; one vLLM for both."""
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
-    from eval.nine.lm_run import Settings, run
+    from eval.benchmark_tasks.lm_run import Settings, run
 
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda results: None)  # takes seconds
     write_mirror(tmp_path / "mirror", monkeypatch)

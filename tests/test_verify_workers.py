@@ -103,13 +103,13 @@ def test_both_judges_serve(workers: Workers) -> None:
 @NEEDS_PROC
 def test_killed_worker_is_replaced(workers: Workers) -> None:
     workers.judge([task("x")])
-    nursery = workers._process.pid
-    before = children(nursery)
+    pool = workers._process.pid
+    before = children(pool)
     assert len(before) == 2
     os.kill(min(before), signal.SIGKILL)
     assert workers.judge([task("1+x")] * 40) == [Judgement.EQUAL] * 40
-    assert len(children(nursery)) == 2
-    assert children(nursery) != before
+    assert len(children(pool)) == 2
+    assert children(pool) != before
 
 
 @NEEDS_PROC

@@ -95,8 +95,8 @@ def select(rows: Rows, index: Tensor) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """When a coefficient is asked for: all rows of an optimiser step, and the rollout step, from 0, of so many."""
+class UpdateContext:
+    """What a coefficient may depend on: all rows of the optimiser step, and the rollout step (from 0) of ``steps``."""
 
     rows: Rows
     step: int = 0

@@ -14,7 +14,7 @@ from dagrpo.records import Group, Problem, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SampleRequest:
     """A request for samples of a problem from a prompt; ``first`` is the index of the first of them, so that two
     requests of a problem in one stage never name a sample twice. ``begun`` are tokens of a response that is under way:
     they follow the prompt, count against the response budget, and are graded with what is drawn after them."""
@@ -27,7 +27,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class GradedGroup:
     """A group of rollouts, and the verdict on each."""
 
     group: Group
@@ -49,21 +49,23 @@ class Sampler(Protocol):
         """The text of these tokens, special ones left out."""
         ...
 
-    def draw(self, asked: Sequence[Asked], stage: str = "") -> list[Drawn]:
-        """Sample from the policy and grade, in the order of ``asked``; ``stage`` sets apart draws of one step.
+    def draw(self, requests: Sequence[SampleRequest], stage: str = "") -> list[GradedGroup]:
+        """Sample from the policy and grade, in the order of ``requests``; ``stage`` sets apart draws of one step.
 
         Tokens that were ``begun`` belong to the prompt of the group that comes back, and to the text of its rollouts.
         """
         ...
 
 
-Plan = Callable[[Sampler, Sequence[Problem]], list[Drawn]]
+Plan = Callable[[Sampler, Sequence[Problem]], list[GradedGroup]]
 """Makes the groups of a step from its problems. Whatever it draws is counted; what it returns is trained on."""
 
 
-def one_group(sampler: Sampler, problems: Sequence[Problem]) -> list[Drawn]:
+def one_group(sampler: Sampler, problems: Sequence[Problem]) -> list[GradedGroup]:
     """Sample each problem's group from its own prompt."""
-    return sampler.draw([Asked(problem, sampler.prompt(problem), sampler.rows(problem)) for problem in problems])
+    return sampler.draw(
+        [SampleRequest(problem, sampler.prompt(problem), sampler.rows(problem)) for problem in problems]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm.rows import Moment, Rows, Sequences, Tokens
+from dagrpo.algorithm.rows import Rows, Sequences, Tokens, UpdateContext
 from dagrpo.objectives import token_losses
 from dagrpo.objectives.aggregation import Aggregate
 from dagrpo.objectives.groups import group_differs
@@ -33,7 +33,7 @@ class Term:
     count: Literal["selected", "all"] = "selected"
     aggregate: Aggregate = "constant"
     weighted: bool = True
-    coefficient: float | Callable[[Moment], float | Tensor] = 1.0
+    coefficient: float | Callable[[UpdateContext], float | Tensor] = 1.0
     clipped: Callable[[Tokens], Tensor] | None = None
     needs_reference: bool = False
     needs_entropy: bool = False
@@ -49,7 +49,7 @@ class SequenceTerm:
 
     loss: Callable[[Sequences], Tensor]
     rows: RowFlags
-    coefficient: float | Callable[[Moment], float] = 1.0
+    coefficient: float | Callable[[UpdateContext], float] = 1.0
     needs_reference: bool = False
 
 
@@ -134,7 +134,7 @@ def likelihood(**where: Any) -> Term:
     return Term(lambda tokens: -tokens.logp, aggregate="token", weighted=False, **where)
 
 
-def kl_to_reference(beta: float | Callable[[Moment], float | Tensor], **where: Any) -> Term:
+def kl_to_reference(beta: float | Callable[[UpdateContext], float | Tensor], **where: Any) -> Term:
     """The k3 estimate of the divergence from the reference model (the initial policy), times ``beta``."""
 
     def loss(tokens: Tokens) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from dagrpo.algorithm.slots import Asked, Drawn, Plan, Sampler
+from dagrpo.algorithm.slots import GradedGroup, Plan, Sampler, SampleRequest
 from dagrpo.objectives.search import branch_value, choice_score
 from dagrpo.records import Group, Problem, Rollout, Verdict
 
@@ -68,26 +68,26 @@ class Tree:
             node.visits += count
             node.settle()
 
-    def ask(self, samples: int, exploration: float) -> Asked:
+    def ask(self, samples: int, exploration: float) -> SampleRequest:
         """Choose where to draw: at a leaf, or beside it where the response ends with it."""
         self.descend(exploration)
         if self.path[-1].ended:
             self.path.pop()
-        return Asked(self.problem, self.prompt, min(samples, self.left), self.drawn, prefix_of(self.path))
+        return SampleRequest(self.problem, self.prompt, min(samples, self.left), self.drawn, prefix_of(self.path))
 
-    def grow(self, drawn: Drawn, depth: int, ends_step: EndsStep) -> None:
+    def grow(self, graded: GradedGroup, depth: int, ends_step: EndsStep) -> None:
         """Add what was drawn below the path."""
-        for rollout, verdict in zip(drawn.group.rollouts, drawn.verdicts, strict=True):
+        for rollout, verdict in zip(graded.group.rollouts, graded.verdicts, strict=True):
             insert(self.path[-1], rollout, verdict, depth - len(self.path) + 1, ends_step)
-        self.drawn, self.left = self.drawn + len(drawn.verdicts), self.left - len(drawn.verdicts)
-        self.visit(len(drawn.verdicts))
+        self.drawn, self.left = self.drawn + len(graded.verdicts), self.left - len(graded.verdicts)
+        self.visit(len(graded.verdicts))
 
-    def groups(self) -> list[Drawn]:
+    def groups(self) -> list[GradedGroup]:
         """The steps that were tried at each place as a group, whose prompt ends there; the first place is the root.
 
         Places where only one step was tried are left out, but for the root.
         """
-        found: list[Drawn] = []
+        found: list[GradedGroup] = []
         number = 0
         places: list[list[Node]] = [[self.root]]
         while places:
@@ -101,7 +101,7 @@ class Tree:
                 ]
                 number += len(rows)
                 group = Group(self.problem, self.prompt + prefix_of(path), tuple(rows))
-                found.append(Drawn(group, tuple(child.verdict for child in children)))
+                found.append(GradedGroup(group, tuple(child.verdict for child in children)))
         return found
 
 
@@ -144,7 +144,7 @@ def tree_search(actions: int, depth: int, iterations: int, exploration: float, s
     of ``depth`` takes the rest of the response. Groups are the branches at each place (:meth:`Tree.groups`).
     """
 
-    def plan(sampler: Sampler, problems: Sequence[Problem]) -> list[Drawn]:
+    def plan(sampler: Sampler, problems: Sequence[Problem]) -> list[GradedGroup]:
         @cache
         def ends_step(token: int) -> bool:
             return any(mark in sampler.text((token,)) for mark in separators)
@@ -152,8 +152,8 @@ def tree_search(actions: int, depth: int, iterations: int, exploration: float, s
         trees = [Tree(problem, sampler.prompt(problem), sampler.rows(problem)) for problem in problems]
         rounds = 0
         while waiting := [tree for tree in trees if tree.left]:
-            drawn = sampler.draw([tree.ask(actions, exploration) for tree in waiting])
-            for tree, one in zip(waiting, drawn, strict=True):
+            graded = sampler.draw([tree.ask(actions, exploration) for tree in waiting])
+            for tree, one in zip(waiting, graded, strict=True):
                 tree.grow(one, depth, ends_step)
             rounds += 1
         for tree in trees:

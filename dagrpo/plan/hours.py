@@ -222,7 +222,7 @@ def handing_over(shape: Shape, setup: Setup, device: Device) -> float:
 
 
 def glancing(rows: int, lengths: Lengths, shape: Shape, setup: Setup, device: Device) -> float:
-    """Seconds of a glance at the conflict of a group, whose rows the processes share out: a pass forward through all
+    """Seconds of a conflict probe of a group, whose rows the processes share out: a pass forward through all
     layers, one backward through the last and the output layer, and a projection of their gradient."""
     length = lengths.prompt + lengths.response
     work = Work(length, lengths.response, length * length)

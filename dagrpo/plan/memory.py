@@ -2,7 +2,7 @@
 
 What is counted follows from the code of the trainer and of transformers' Llama and Qwen2: which operands autograd
 keeps, which copies an expression makes. No factor is fitted to a measurement; ``tests/test_plan_memory.py`` holds the
-sum against a real step, and ``tests/test_plan_glance.py`` that of a glance.
+sum against a real step, and ``tests/test_plan_conflict_probe.py`` that of a conflict probe.
 """
 
 import math
@@ -135,8 +135,8 @@ def rollout(shape: Shape, setup: Setup, load: Load, device: Device) -> dict[str,
             return held
 
 
-def glance(shape: Shape, setup: Setup, load: Load, rows: int) -> dict[str, float]:
-    """What is held at the worst moment of a glance at the conflict of a group (:mod:`dagrpo.trainer.glance`): the
+def conflict_probe(shape: Shape, setup: Setup, load: Load, rows: int) -> dict[str, float]:
+    """What is held at the worst moment of a conflict probe of a group (:mod:`dagrpo.trainer.conflict_probe`): the
     activations of the last layer alone, while the logits of one row go backward. vLLM sleeps meanwhile.
 
     Args:
@@ -164,7 +164,7 @@ def glance(shape: Shape, setup: Setup, load: Load, rows: int) -> dict[str, float
 
 
 def last_layer(shape: Shape) -> int:
-    """Numbers of the gradient that a glance reads: of the last layer, the last norm and the output layer."""
+    """Numbers of the gradient that a conflict probe reads: of the last layer, the last norm and the output layer."""
     return shape.layer_parameters + shape.width + shape.embedding
 
 

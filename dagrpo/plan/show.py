@@ -18,7 +18,7 @@ from dagrpo.plan.memory import (
     FP32,
     Load,
     Setup,
-    glance,
+    conflict_probe,
     gradients,
     load_of,
     rollout,
@@ -34,7 +34,7 @@ from dagrpo.plan.taken import PROMPT_TOKENS, SHARE_OF_BUDGET, SHARE_OF_DEMONSTRA
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlanRequest:
     """What the plan is made for; ``None``: by the shares of :mod:`dagrpo.plan.taken`."""
 
     gpu: str
@@ -42,20 +42,20 @@ class Asked:
     measured: Path | None = None
 
 
-def show_plan(experiment: Experiment, asked: Asked) -> str:
+def show_plan(experiment: Experiment, request: PlanRequest) -> str:
     """Describe memory and hours of every base and arm."""
-    device = find_device(asked.gpu, asked.measured)
-    parts = [_header(experiment, asked, device)]
+    device = find_device(request.gpu, request.measured)
+    parts = [_header(experiment, request, device)]
     for name, base in experiment.bases.items():
         shape = shape_of(base)
         parts.append(f"{name}: {shape.parameters / 1e9:.2f} billion parameters")
         parts.append(_memory_table(shape, experiment, device))
-        parts.append(_hours_table(shape, experiment, asked, device))
+        parts.append(_hours_table(shape, experiment, request, device))
         parts.append(_host_table(shape, experiment))
     parts.append(
         f"Disk: {disk_bytes(experiment) / GIB:,.0f} GiB for all checkpoints, and the sealed states of one run."
     )
-    lengths = _lengths(experiment.train, asked)
+    lengths = _lengths(experiment.train, request)
     if (table := judge_table(experiment, lengths.prompt, lengths.response, lengths.demonstration)) is not None:
         parts.append(table)
     parts.append(_published_table())
@@ -66,17 +66,17 @@ def _load(train: Train) -> Load:
     return load_of(PROMPT_TOKENS, train.max_new_tokens, train.micro_tokens, train.rollout_rows)
 
 
-def _lengths(train: Train, asked: Asked) -> Lengths:
+def _lengths(train: Train, request: PlanRequest) -> Lengths:
     return Lengths(
         PROMPT_TOKENS,
-        asked.response_tokens or round(SHARE_OF_BUDGET * train.max_new_tokens),
+        request.response_tokens or round(SHARE_OF_BUDGET * train.max_new_tokens),
         round(SHARE_OF_DEMONSTRATION * train.max_new_tokens),
         train.max_new_tokens,
     )
 
 
-def _header(experiment: Experiment, asked: Asked, device: Device) -> str:
-    train, lengths = experiment.train, _lengths(experiment.train, asked)
+def _header(experiment: Experiment, request: PlanRequest, device: Device) -> str:
+    train, lengths = experiment.train, _lengths(experiment.train, request)
     setup = setup_of(experiment, train)
     held = f"shared out among {setup.gpus} GPUs" if setup.gpus > 1 else "on one GPU"
     learns = f"adapters of rank {train.lora.rank} learn" if train.lora else "all weights learn"
@@ -98,7 +98,7 @@ def _memory_table(shape: Shape, experiment: Experiment, device: Device) -> str:
     setup, load = setup_of(experiment, train), _load(train)
     moments = {"update": update(shape, setup, load), "rollout": rollout(shape, setup, load, device)}
     if train.conflict_every:
-        moments["conflict"] = glance(shape, setup, load, train.group_size)
+        moments["conflict"] = conflict_probe(shape, setup, load, train.group_size)
     names = list(dict.fromkeys(name for parts in moments.values() for name in parts))
     rows = [[name, *(parts.get(name, 0) / GIB for parts in moments.values())] for name in names]
     rows.append(["all", *(sum(parts.values()) / GIB for parts in moments.values())])
@@ -106,7 +106,7 @@ def _memory_table(shape: Shape, experiment: Experiment, device: Device) -> str:
     return tabulate(rows, ["GiB on a GPU", *moments], floatfmt=".2f")
 
 
-def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Device) -> str:
+def _hours_table(shape: Shape, experiment: Experiment, request: PlanRequest, device: Device) -> str:
     names = [part.name for part in fields(Seconds)]
     rows: list[list[Any]] = []
     gpu_hours = 0.0
@@ -114,7 +114,7 @@ def _hours_table(shape: Shape, experiment: Experiment, asked: Asked, device: Dev
         train = experiment.train_of(name)
         algorithm = _algorithm(experiment, name)
         setup = setup_of(experiment, train, algorithm.needs_reference)
-        took = arm_seconds(algorithm, train, shape, setup, _load(train), _lengths(train, asked), device)
+        took = arm_seconds(algorithm, train, shape, setup, _load(train), _lengths(train, request), device)
         gpus = took.hours * setup.gpus * len(experiment.seeds_of(name))
         rows.append([name, *(getattr(took, part) / 3600 for part in names), took.hours, gpus])
         gpu_hours += gpus
@@ -150,7 +150,7 @@ def refuse_what_cannot_fit(experiment: Experiment, device: Device) -> None:
             setup = setup_of(experiment, train, _algorithm(experiment, arm).needs_reference)
             try:
                 _refuse(shape, setup, _load(train), device)
-                _refuse_glance(shape, setup, train, device)
+                _refuse_conflict_probe(shape, setup, train, device)
             except UserError as error:
                 raise UserError(f"bases.{name}, arms.{arm}: {error}") from None
 
@@ -179,19 +179,19 @@ def _refuse(shape: Shape, setup: Setup, load: Load, device: Device) -> None:
             raise UserError(f"vLLM has no room for its weights and one full row; {_knob_of_vllm(least, up=True)}")
 
 
-def _refuse_glance(shape: Shape, setup: Setup, train: Train, device: Device) -> None:
+def _refuse_conflict_probe(shape: Shape, setup: Setup, train: Train, device: Device) -> None:
     there = device.memory * device.usable
-    needed = _all(glance(shape, setup, _load(train), train.group_size)) if train.conflict_every else 0.0
+    needed = _all(conflict_probe(shape, setup, _load(train), train.group_size)) if train.conflict_every else 0.0
     if needed > there:
         raise UserError(
-            f"a glance at conflict takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; leave it out: "
+            f"a conflict probe takes {needed / GIB:.1f} GiB and {there / GIB:.1f} can be used; leave it out: "
             "train.conflict_every: 0"
         )
 
 
 def _algorithm(experiment: Experiment, arm: str) -> Algorithm:
-    asked = experiment.arms[arm]
-    return find_method(asked.method).algorithm(asked.options, f"arms.{arm}.options")
+    request = experiment.arms[arm]
+    return find_method(request.method).algorithm(request.options, f"arms.{arm}.options")
 
 
 def _all(parts: Mapping[str, float]) -> float:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from dagrpo.config import VllmColocated
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
-from dagrpo.rollout.vllm_engine import Drawn, Job
+from dagrpo.rollout.vllm_engine import Completion, Job
 from dagrpo.signals import ShouldStop, check
 
 EXTENSION = "dagrpo.rollout.vllm_worker.HeldWeights"
@@ -71,7 +71,9 @@ class Colocated:
         """Name the weights."""
         self.engine.set_weight_version(label)
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
+    def generate(
+        self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]
+    ) -> list[Completion]:
         """Draw the samples; a stop is looked for between decoding steps."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -92,16 +94,16 @@ class Colocated:
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self.engine.add_request(name, {"prompt_token_ids": list(job.prompt_tokens)}, params)
-        drawn: dict[str, Drawn] = {}
+        completions: dict[str, Completion] = {}
         try:
             with _stance(self.eager):
                 while self.engine.has_unfinished_requests():
                     check(self.should_stop)
-                    drawn |= {output.request_id: _drawn(output.outputs[0]) for output in self.engine.step()}
+                    completions |= {output.request_id: _completion(output.outputs[0]) for output in self.engine.step()}
         except Interrupted:
             self.engine.abort_request(names)
             raise
-        return [drawn[name] for name in names]
+        return [completions[name] for name in names]
 
     def rest(self) -> bool:
         """Give the memory of weights, keys and values to the trainer; the CPU build of vLLM cannot."""
@@ -207,11 +209,11 @@ def _stance(eager: bool) -> AbstractContextManager[None]:
     return torch.compiler.set_stance("force_eager" if eager else "default")
 
 
-def _drawn(output: Any) -> Drawn:
+def _completion(output: Any) -> Completion:
     if output.finish_reason not in ("stop", "length"):
         raise RuntimeError(f"vLLM ended a sample with {output.finish_reason!r}")
     versions = {span.version for span in output.weight_versions}
-    return Drawn(tuple(output.token_ids), tuple(output.logprobs.logprobs), ", ".join(sorted(versions)))
+    return Completion(tuple(output.token_ids), tuple(output.logprobs.logprobs), ", ".join(sorted(versions)))
 
 
 def _write_shape(model: PreTrainedModel, folder: Path) -> None:

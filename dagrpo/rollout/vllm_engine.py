@@ -30,7 +30,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class Completion:
     """One sample: its tokens, what ended it included, their log-probabilities (nats), and the label of the weights."""
 
     tokens: tuple[int, ...]
@@ -61,7 +61,9 @@ class Backend(Protocol):
         """Call its weights by a name, which every sample then bears."""
         ...
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
+    def generate(
+        self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]
+    ) -> list[Completion]:
         """Draw the samples, in order, each until one of the tokens ``end`` or of the texts ``stop``. Raises
         :class:`dagrpo.errors.Interrupted` where a stop was asked for."""
         ...

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from dagrpo.config import VllmServer
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.rollout.vllm_engine import Drawn, Job
+from dagrpo.rollout.vllm_engine import Completion, Job
 from dagrpo.signals import ShouldStop, check
 
 COMMAND = (
@@ -70,7 +70,9 @@ class Server:
         """Name the weights."""
         self._post("/update_weight_version", {"new_version": label})
 
-    def generate(self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]) -> list[Drawn]:
+    def generate(
+        self, jobs: Sequence[Job], temperature: float, end: list[int], stop: Sequence[str]
+    ) -> list[Completion]:
         """Draw the samples, at most ``rows`` at a time."""
         common = {"temperature": temperature, "stop_token_ids": end, "ignore_eos": True, "stop": list(stop)}
         with ThreadPoolExecutor(min(self.rows, len(jobs))) as pool:
@@ -86,7 +88,7 @@ class Server:
                 self._post("/abort_requests", {})
                 raise
         label = self.label()
-        return [Drawn(*future.result(), label) for future in futures]
+        return [Completion(*future.result(), label) for future in futures]
 
     def rest(self) -> bool:
         """Do nothing: the server has its own memory."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dagrpo import seeds
-from dagrpo.algorithm import Anchors, Asked, Drawn, Filter, Memory, Recipe, Rows, rows_of
+from dagrpo.algorithm import Anchors, Filter, GradedGroup, Memory, Recipe, Rows, SampleRequest, rows_of
 from dagrpo.config import LongDemonstrations, PromptSpec, Train
 from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
@@ -159,22 +159,24 @@ class Collector:
         """
         started = time.monotonic()
         sampler = StepSampler(self, recipe, step)
-        drawn = recipe.plan(sampler, self._choose(recipe, step, memory))
+        graded = recipe.plan(sampler, self._choose(recipe, step, memory))
         sampler.consumed.rounds = 1
         if recipe.filter is not None:
-            drawn = self._refilled(recipe, recipe.filter, sampler, step, drawn)
-        met = drawn
+            graded = self._refilled(recipe, recipe.filter, sampler, step, graded)
+        met = graded
         if recipe.filter is not None and recipe.filter.drop:
-            drawn = [
-                one for one, valid in zip(drawn, self._valid(recipe, recipe.filter, drawn, step), strict=True) if valid
+            graded = [
+                one
+                for one, valid in zip(graded, self._valid(recipe, recipe.filter, graded, step), strict=True)
+                if valid
             ]
         rejected = 0
         if recipe.anchors is not None:
-            drawn, rejected = self._with_anchors(drawn, recipe.anchors)
+            graded, rejected = self._with_anchors(graded, recipe.anchors)
         if recipe.data == "both":
-            drawn += [Drawn(group, (Verdict.CORRECT,)) for group in self._demonstrated(self._stream(step))]
-        groups = [one.group for one in drawn]
-        verdicts = [verdict for one in drawn for verdict in one.verdicts]
+            graded += [GradedGroup(group, (Verdict.CORRECT,)) for group in self._demonstrated(self._stream(step))]
+        groups = [one.group for one in graded]
+        verdicts = [verdict for one in graded for verdict in one.verdicts]
         rows = assign_credit(
             recipe,
             self._columns(groups, verdicts, step, memory),
@@ -206,13 +208,13 @@ class Collector:
         return [self.problems[i] for i in chosen]
 
     def _refilled(
-        self, recipe: Recipe, rule: Filter, sampler: "StepSampler", step: int, drawn: list[Drawn]
-    ) -> list[Drawn]:
+        self, recipe: Recipe, rule: Filter, sampler: "StepSampler", step: int, graded: list[GradedGroup]
+    ) -> list[GradedGroup]:
         """Draw other prompts in the place of invalid groups, until enough are valid or the rounds are used up."""
         wanted = math.ceil(rule.share * self.train.prompts)
-        used = {one.group.problem.id for one in drawn}
+        used = {one.group.problem.id for one in graded}
         for round in range(1, rule.rounds):
-            flags = self._valid(recipe, rule, drawn, step)
+            flags = self._valid(recipe, rule, graded, step)
             lacking = wanted - sum(flags)
             order = seeds.permutation(len(self.problems), self.seed, "refill", step, round)
             fresh = [self.problems[i] for i in order if self.problems[i].id not in used][:lacking]
@@ -221,20 +223,20 @@ class Collector:
             used |= {problem.id for problem in fresh}
             more = recipe.plan(sampler, fresh)
             sampler.consumed.rounds += 1
-            invalid = [one for one, valid in zip(drawn, flags, strict=True) if not valid]
-            drawn = [one for one, valid in zip(drawn, flags, strict=True) if valid] + more + invalid[len(more) :]
-        return drawn
+            invalid = [one for one, valid in zip(graded, flags, strict=True) if not valid]
+            graded = [one for one, valid in zip(graded, flags, strict=True) if valid] + more + invalid[len(more) :]
+        return graded
 
-    def _valid(self, recipe: Recipe, rule: Filter, drawn: Sequence[Drawn], step: int) -> list[bool]:
-        verdicts = [verdict for one in drawn for verdict in one.verdicts]
-        rows = self._columns([one.group for one in drawn], verdicts, step, {})
+    def _valid(self, recipe: Recipe, rule: Filter, graded: Sequence[GradedGroup], step: int) -> list[bool]:
+        verdicts = [verdict for one in graded for verdict in one.verdicts]
+        rows = self._columns([one.group for one in graded], verdicts, step, {})
         rows = replace(rows, reward=checked("reward", recipe.reward(rows), rows))
         return group_any(checked("filter", rule.valid(rows), rows, torch.bool), rows.group).tolist()
 
-    def _remember(self, drawn: Sequence[Drawn], memory: Memory) -> None:
+    def _remember(self, graded: Sequence[GradedGroup], memory: Memory) -> None:
         outcomes = memory.setdefault("outcomes", {})
         right: dict[str, list[bool]] = {}
-        for one in drawn:
+        for one in graded:
             right.setdefault(one.group.problem.id, []).extend(verdict is Verdict.CORRECT for verdict in one.verdicts)
         outcomes |= {name: sum(flags) / len(flags) for name, flags in right.items()}
 
@@ -248,16 +250,16 @@ class Collector:
         verdict = self._anchor_verdicts.get(problem.id)
         return verdict is Verdict.CORRECT or (verdict is not None and not anchors.drop_rejected)
 
-    def _with_anchors(self, drawn: Sequence[Drawn], anchors: Anchors) -> tuple[list[Drawn], int]:
-        joined: list[Drawn] = []
+    def _with_anchors(self, graded: Sequence[GradedGroup], anchors: Anchors) -> tuple[list[GradedGroup], int]:
+        joined: list[GradedGroup] = []
         rejected = 0
-        for one in drawn:
+        for one in graded:
             verdict = self._anchor_verdicts.get(one.group.problem.id)
             wanted = verdict is not None and (anchors.when == "always" or Verdict.CORRECT not in one.verdicts)
             copies = anchors.count if wanted and self._usable(anchors, one.group.problem) else 0
             extra = (self._anchor(one.group.problem),) * copies if copies else ()
             group = replace(one.group, rollouts=(*one.group.rollouts, *extra))
-            joined.append(Drawn(group, (*one.verdicts, *([verdict] * copies if verdict else []))))
+            joined.append(GradedGroup(group, (*one.verdicts, *([verdict] * copies if verdict else []))))
             rejected += wanted and verdict is not Verdict.CORRECT
         return joined, rejected
 
@@ -397,15 +399,15 @@ class StepSampler:
         assert isinstance(decoded, str)
         return decoded
 
-    def _whole(self, asked: Asked, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
-        if not asked.begun:
+    def _whole(self, request: SampleRequest, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        if not request.begun:
             return rollouts
-        return [replace(rollout, text=self.text(asked.begun + rollout.tokens)) for rollout in rollouts]
+        return [replace(rollout, text=self.text(request.begun + rollout.tokens)) for rollout in rollouts]
 
-    def draw(self, asked: Sequence[Asked], stage: str = "") -> list[Drawn]:
-        """Sample from the policy and grade, in the order of ``asked``; ``stage`` sets apart draws of one step."""
+    def draw(self, requests: Sequence[SampleRequest], stage: str = "") -> list[GradedGroup]:
+        """Sample from the policy and grade, in the order of ``requests``; ``stage`` sets apart draws of one step."""
         train = self.collector.train
-        requests = [
+        engine_requests = [
             Request(
                 one.problem.id,
                 one.prompt_tokens + one.begun,
@@ -413,21 +415,21 @@ class StepSampler:
                 one.first,
                 train.max_new_tokens - len(one.begun),
             )
-            for one in asked
+            for one in requests
         ]
-        assert all(request.budget for request in requests), "a response is asked for whose budget is used up"
+        assert all(request.budget for request in engine_requests), "a response is asked for whose budget is used up"
         purpose = f"train/{stage}" if stage else "train"
         sampling = Sampling(train.temperature, train.max_new_tokens, self.collector.seed, purpose, self.step)
         started = time.monotonic()
         world, engine = self.collector.world, self.collector.engine
         if engine.shared:
-            sampled = world.once(lambda: engine.sample(requests, sampling))
+            sampled = world.once(lambda: engine.sample(engine_requests, sampling))
         else:
-            sampled = world.spread(lambda share: engine.sample(share, sampling), requests)
+            sampled = world.spread(lambda share: engine.sample(share, sampling), engine_requests)
         self.consumed.seconds += time.monotonic() - started
         groups = [
             Group(one.problem, one.prompt_tokens + one.begun, tuple(self._whole(one, rollouts)))
-            for one, rollouts in zip(asked, sampled, strict=True)
+            for one, rollouts in zip(requests, sampled, strict=True)
         ]
         verdicts = self.collector.grade(groups)
         self.consumed.samples += len(verdicts)
@@ -436,7 +438,7 @@ class StepSampler:
         self.consumed.correct += sum(verdict is Verdict.CORRECT for verdict in verdicts)
         ends = np.cumsum([len(group.rollouts) for group in groups])
         return [
-            Drawn(group, tuple(verdicts[end - len(group.rollouts) : end]))
+            GradedGroup(group, tuple(verdicts[end - len(group.rollouts) : end]))
             for end, group in zip(ends, groups, strict=True)
         ]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Memory, Moment, Recipe, SequenceTerm, select
+from dagrpo.algorithm import Memory, Recipe, SequenceTerm, UpdateContext, select
 from dagrpo.config import Optimizer, Train
 from dagrpo.errors import UserError
 from dagrpo.policy.logprobs import Logps
@@ -120,7 +120,7 @@ def _update(
     weights: Weights, step: Step, numbers: list[int], recipe: Recipe, train: Train, number: int, steps: int
 ) -> Update:
     rows = select(step.rows, torch.isin(step.rows.group, torch.tensor(numbers, dtype=torch.long)))
-    planned = plan(recipe.objective, Moment(rows, number, steps), train.max_new_tokens)
+    planned = plan(recipe.objective, UpdateContext(rows, number, steps), train.max_new_tokens)
     active = active_rows(planned).tolist()
     groups, packed, first = [step.groups[number] for number in numbers], [], 0
     for group in groups:

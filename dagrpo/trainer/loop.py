@@ -21,8 +21,8 @@ from dagrpo.progress import progress
 from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector, Step
+from dagrpo.trainer.conflict_probe import conflict_probe
 from dagrpo.trainer.credit import checked, group_any
-from dagrpo.trainer.glance import glance
 from dagrpo.trainer.learn import learn
 from dagrpo.trainer.metrics import demonstration_metrics, rollout_metrics
 from dagrpo.trainer.schedule import KINDS, Kind, Place, optimizer_settings, schedule
@@ -108,13 +108,13 @@ class Run:
             self.optimizers = {}
             memory.pop("epoch", None)
         number = place.number
-        data, glanced = self._collect(recipe, number, memory)
+        data, probed = self._collect(recipe, number, memory)
         started = time.monotonic()
         learned = self._learn(recipe, kind, data, memory, place.step, place.steps)
         added = self._interleave(recipe.interleave, data, memory, number) if recipe.interleave is not None else {}
         seconds = {"rollout": data.rollout_seconds, "score": data.score_seconds, "update": time.monotonic() - started}
         described = rollout_metrics(data, recipe) if recipe.samples else demonstration_metrics(data)
-        figures = {"step": self.state.step, "phase": kind, **described, **glanced, **learned, **added}
+        figures = {"step": self.state.step, "phase": kind, **described, **probed, **learned, **added}
         for name in learned.keys() & added.keys():
             figures[name] = learned[name] + added[name]
         self.state.metrics.append(json.dumps(figures) + "\n")
@@ -126,18 +126,18 @@ class Run:
         return figures
 
     def _collect(self, recipe: Recipe, number: int, memory: Memory) -> tuple[Step, dict[str, float]]:
-        """The rows of a step, and the figures of a glance at them where one is due."""
+        """The rows of a step, and the figures of the conflict probe where one is due."""
         if not recipe.samples:
             return self.collector.demonstrations(number), {}
         every = self.settings.conflict_every
         with self.weights.whole():
             data = self.collector.rollouts(recipe, number, memory)
-            glanced = self._glance(data, recipe, number) if every and number % every == 0 else {}
+            probed = self._conflict_probe(data, recipe, number) if every and number % every == 0 else {}
         if number in self.settings.snapshots:
             with self.weights.exported() as exported:
                 folder = self.snapshots / f"step{number}"
                 self.world.once(lambda: write_snapshot(folder, exported, data))
-        return data, glanced
+        return data, probed
 
     def _look_for_a_push(self, kind: Kind, learned: Mapping[str, float]) -> None:
         """Refuse an objective whose gradient is exactly zero time and again: it ignores what it is given."""
@@ -222,10 +222,10 @@ class Run:
         memory["queue"] = waiting
         return figures
 
-    def _glance(self, data: Step, recipe: Recipe, step: int) -> dict[str, float]:
+    def _conflict_probe(self, data: Step, recipe: Recipe, step: int) -> dict[str, float]:
         temperature, seed = self.settings.temperature, self.collector.seed
         policy, stop = self.weights.policy, self.stops_here
-        return glance(policy, data, recipe, temperature, seed, step, stop, self.world)
+        return conflict_probe(policy, data, recipe, temperature, seed, step, stop, self.world)
 
     def seal(self) -> None:
         """Write the state as a checkpoint, unless that very step is sealed already."""

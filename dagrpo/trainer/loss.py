@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Memory, Moment, Rows, Sequences, SequenceTerm, Term, Tokens
+from dagrpo.algorithm import Memory, Rows, Sequences, SequenceTerm, Term, Tokens, UpdateContext
 from dagrpo.errors import UserError
 from dagrpo.objectives.aggregation import row_scale
 from dagrpo.trainer.credit import checked
@@ -62,29 +62,29 @@ class Slopes:
     ratio: Tensor
 
 
-def plan(objective: Sequence[Term | SequenceTerm], moment: Moment, budget: int) -> Planned:
+def plan(objective: Sequence[Term | SequenceTerm], context: UpdateContext, budget: int) -> Planned:
     """Fix each term's coefficients and denominators over all rows of an update, before any forward pass.
 
     Args:
         objective: the terms of the recipe.
-        moment: all rows of the update, and when it is.
+        context: all rows of the update, and when it is.
         budget: response budget L_max (tokens), the divisor of the "constant" aggregate.
 
     Raises:
         UserError: a term selects rows by something else than a flag for each, or its coefficient is not finite.
     """
-    rows = moment.rows
+    rows = context.rows
     tokens, sequences = [], []
     for number, term in enumerate(objective):
         name = f"objective[{number}]"
         if isinstance(term, SequenceTerm):
             selected = checked(f"{name}.rows", term.rows(rows), rows, torch.bool) & (rows.length > 0)
-            sequences.append(PlannedSequences(term, selected, float(_coefficient(name, term, moment))))
+            sequences.append(PlannedSequences(term, selected, float(_coefficient(name, term, context))))
             continue
         selected = _selected(name, term, rows)
         counted = torch.ones_like(selected) if term.count == "all" else selected
         scale = row_scale(term.aggregate, rows.length, counted, selected, budget)
-        scale = _coefficient(name, term, moment) * scale
+        scale = _coefficient(name, term, context) * scale
         coefficient = rows.weight * rows.advantage if term.weighted else torch.ones_like(rows.advantage)
         if term.weighted:
             scale = torch.where(coefficient == 0, 0.0, scale)
@@ -92,11 +92,11 @@ def plan(objective: Sequence[Term | SequenceTerm], moment: Moment, budget: int) 
     return Planned(rows, tokens, sequences)
 
 
-def _coefficient(name: str, term: Term | SequenceTerm, moment: Moment) -> Tensor | float:
+def _coefficient(name: str, term: Term | SequenceTerm, context: UpdateContext) -> Tensor | float:
     """What a term is multiplied with: one number, or one for each row."""
-    given = term.coefficient(moment) if callable(term.coefficient) else term.coefficient
+    given = term.coefficient(context) if callable(term.coefficient) else term.coefficient
     if isinstance(given, Tensor) and given.ndim:
-        return checked(f"{name}.coefficient", given, moment.rows)
+        return checked(f"{name}.coefficient", given, context.rows)
     if not math.isfinite(given):
         raise UserError(
             f"the slot `{name}.coefficient` must give a finite number, and gave {float(given)}; if it reads `entropy`, "

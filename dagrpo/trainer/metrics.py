@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dagrpo.algorithm import Moment, Recipe, Rows
+from dagrpo.algorithm import Recipe, Rows, UpdateContext
 from dagrpo.trainer.collect import Step
 from dagrpo.trainer.credit import all_wrong_rows, group_any, mixed_rows
 from dagrpo.trainer.loss import active_rows, plan
@@ -44,7 +44,9 @@ def rollout_metrics(step: Step, recipe: Recipe) -> dict[str, float]:
         figures["anchors"] = int(rows.anchor.sum())
         figures["anchor/advantage"] = _mean(rows.advantage[rows.anchor])
         figures["anchor/push"] = float(push[rows.anchor].sum() / push.sum()) if bool(push.any()) else float("nan")
-        figures["anchor/kept"] = int((rows.anchor & active_rows(plan(recipe.objective, Moment(rows), budget=1))).sum())
+        figures["anchor/kept"] = int(
+            (rows.anchor & active_rows(plan(recipe.objective, UpdateContext(rows), budget=1))).sum()
+        )
         figures["anchor/rejected"] = step.rejected
     asked = _asked(recipe, rows)
     if bool(asked.any()):

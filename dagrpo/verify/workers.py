@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.05
 
 
 class Workers:
-    """A nursery process and its workers; started at once, in the background, and again after an interruption."""
+    """A pool process and its workers; started at once, in the background, and again after an interruption."""
 
     def __init__(self, count: int, seconds: float, should_stop: ShouldStop) -> None:
         self.count, self.seconds, self.should_stop = count, seconds, should_stop
@@ -59,11 +59,11 @@ class Workers:
         self._socket, theirs = socket.socketpair()
         root = str(Path(__file__).parents[2])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dagrpo.verify.nursery", str(theirs.fileno()), str(self.count), str(MEMORY)],
+            [sys.executable, "-m", "dagrpo.verify.worker_pool", str(theirs.fileno()), str(self.count), str(MEMORY)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C is for the trainer, which ends the nursery in its own time
+            start_new_session=True,  # Ctrl-C is for the trainer, which ends the pool in its own time
             # Set order must not differ from run to run, and a worker is one thread.
             env={
                 **environ,

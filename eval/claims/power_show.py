@@ -11,7 +11,7 @@ from eval.claims.power import Cost, Design, Foreseen, designs, foresee, variance
 from eval.claims.read import evidence_of
 from eval.claims.schema import Claim, Difference, load_claims
 from eval.claims.verdicts import ERROR, Verdict, judge_corpus
-from eval.display import INSIDE
+from eval.display import IN_DISTRIBUTION
 from eval.records import BASE, Runs, load_evaluation
 
 _MOST = 8
@@ -48,7 +48,7 @@ def _corpus(runs: Runs, wanted: float, smallest: float, claims: Sequence[Claim])
     if len(arms) < 2 or len(runs.experiment.seeds) < 2:
         raise UserError(f"{runs.base}: variances need two arms with two seeds each; train more runs first")
     frame = load_evaluation(runs).frame.drop_duplicates("problem").sort_values("problem")
-    found = variances(evidence, arms, reference, INSIDE, frame["samples"].to_numpy())
+    found = variances(evidence, arms, reference, IN_DISTRIBUTION, frame["samples"].to_numpy())
     applying = sum(one.verdict is not Verdict.NOT_APPLICABLE for one in judge_corpus(claims, evidence).values())
     cost = _cost(runs)
     per_base = max(1, len(runs.experiment.seeds) // len(runs.experiment.base_seeds))

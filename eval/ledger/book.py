@@ -85,7 +85,7 @@ def files_of(experiment: Experiment, run: tuple[str, str, int]) -> list[str]:
         found.append(f"samples/{base}/profile.jsonl")
         found += [f"probe/{base}.jsonl"] if experiment.probe else []
     if asked and (asked.arms is None or arm in (BASE, *asked.arms)):
-        found.append(f"nine/{base}/{arm}/seed{seed}.jsonl")
+        found.append(f"benchmarks/{base}/{arm}/seed{seed}.jsonl")
     if trained and experiment.train_of(arm).snapshots:
         found.append(f"conflict/{base}/{arm}/seed{seed}.jsonl")
     return found

@@ -102,7 +102,7 @@ class Record(Strict):
 def record_of(runs: Runs, arm: str, seed: int) -> Record:
     """Gather what a finished run left. Raises :class:`UserError` where a part of it is missing or broken."""
     source = runs.source
-    views = [view for view in (runs, runs.nine) if view is not None and arm in view.seeds]
+    views = [view for view in (runs, runs.benchmarks) if view is not None and arm in view.seeds]
     evaluations = {
         view.kept: Evaluated(
             meta=source.meta(view.kept, arm, seed),

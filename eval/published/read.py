@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dagrpo.config import nearest
 from dagrpo.errors import UserError
-from eval.display import INSIDE, OUTSIDE
+from eval.display import IN_DISTRIBUTION, OOD
 
 TITLES = {
     "aime2024": "AIME 2024",
@@ -23,14 +23,17 @@ TITLES = {
     "math500": "MATH-500",
     "minerva_math": "Minerva",
     "olympiadbench": "OlympiadBench",
-    INSIDE: "average",
+    IN_DISTRIBUTION: "average",
     "arc_challenge": "ARC-c",
     "gpqa_diamond": "GPQA-diamond",
     "mmlu_pro": "MMLU-Pro",
-    OUTSIDE: "average OOD",
+    OOD: "average OOD",
 }
 COLUMNS = tuple(TITLES)
-AVERAGED = {INSIDE: COLUMNS[: COLUMNS.index(INSIDE)], OUTSIDE: COLUMNS[COLUMNS.index(INSIDE) + 1 : -1]}
+AVERAGED = {
+    IN_DISTRIBUTION: COLUMNS[: COLUMNS.index(IN_DISTRIBUTION)],
+    OOD: COLUMNS[COLUMNS.index(IN_DISTRIBUTION) + 1 : -1],
+}
 CERTAINTIES = {
     "paper": "read in the source",
     "rerun": "read in the source, which ran another's method again",
@@ -116,7 +119,7 @@ def disagreements(rows: Sequence[Published]) -> list[Disagreement]:
     """
     found = []
     for row in rows:
-        for average, members in (AVERAGED | {INSIDE: row.average_over}).items():
+        for average, members in (AVERAGED | {IN_DISTRIBUTION: row.average_over}).items():
             if average not in row.values or not all(member in row.values for member in members):
                 continue
             figures = [row.values[member] for member in members]
@@ -147,9 +150,11 @@ def _row(cells: Mapping[str, str], where: str) -> Published:
         raise UserError(f"{where}: certainty is {cells['certainty']!r}; choose from: {', '.join(CERTAINTIES)}")
     if cells["corrected"] not in ("", "yes"):
         raise UserError(f"{where}: corrected is {cells['corrected']!r}; write yes, or nothing")
-    over = tuple(cells["average_over"].split()) or AVERAGED[INSIDE]
-    if unknown := [name for name in over if name not in AVERAGED[INSIDE]]:
-        raise UserError(f"{where}: average_over names {unknown[0]!r}{nearest(unknown[0], list(AVERAGED[INSIDE]))}")
+    over = tuple(cells["average_over"].split()) or AVERAGED[IN_DISTRIBUTION]
+    if unknown := [name for name in over if name not in AVERAGED[IN_DISTRIBUTION]]:
+        raise UserError(
+            f"{where}: average_over names {unknown[0]!r}{nearest(unknown[0], list(AVERAGED[IN_DISTRIBUTION]))}"
+        )
     values = {name: _number(cells[name], name, where) for name in COLUMNS if cells[name]}
     spread = {name: cells.get(name + _STD, "") for name in COLUMNS}
     if not values:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from dagrpo.config import nearest
 from dagrpo.errors import UserError
-from eval.display import INSIDE
-from eval.nine.tables import FOLDER
+from eval.benchmark_tasks.tables import FOLDER
+from eval.display import IN_DISTRIBUTION
 from eval.published.read import AVERAGED, CERTAINTIES, COLUMNS, TITLES, Published, disagreements, read_published
 from eval.render import Cell, Display, latex, markdown, signed
 from eval.tables import read_table, to_csv
@@ -31,7 +31,7 @@ def read_ours(tables: Path) -> dict[str, pd.DataFrame]:
     frames = {}
     for path in sorted(tables.glob("*/main.csv")):
         folder = path.parent
-        path = nine if (nine := folder / FOLDER / path.name).is_file() else path
+        path = asked if (asked := folder / FOLDER / path.name).is_file() else path
         try:
             frame = read_table(path)
         except ValueError as error:  # pandas' own errors of parsing are among them
@@ -164,7 +164,7 @@ def _our_entries(corpus: str, frame: pd.DataFrame, published: Sequence[Published
             label = f"− {other.label} ({other.source})"
             for row in rows:
                 if row["column"] not in other.values or (
-                    row["column"] == INSIDE and other.average_over != AVERAGED[INSIDE]
+                    row["column"] == IN_DISTRIBUTION and other.average_over != AVERAGED[IN_DISTRIBUTION]
                 ):
                     continue
                 theirs = float(other.values[row["column"]]) / 100

@@ -19,7 +19,7 @@ from dagrpo.problems.mirror import find_file, read_text, training_files
 from dagrpo.problems.prompts import render
 from dagrpo.records import Problem
 from dagrpo.verify.extract import LETTERS
-from eval.nine.benchmarks import BENCHMARKS, FETCHED, OWN
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, FETCHED, OWN
 from eval.rehearsal.replace import Place
 
 TURN, TURN_END = "<|im_start|>", "<|im_end|>"

@@ -1,25 +1,25 @@
-"""The real benchmarks, and whether training has seen their questions. Each job of `nine` loads one checkpoint, once."""
+"""The real benchmarks, and whether training has seen their questions. Each job of `benchmarks` loads one checkpoint, once."""
 
 
-rule nine:
+rule benchmarks:
     input:
-        spec="<results>/specs/nine.json",
+        spec="<results>/specs/benchmarks.json",
         model=model_of,
     output:
-        samples="<results>/nine/{base}/{arm}/seed{seed}.jsonl",
-        meta="<results>/nine/{base}/{arm}/seed{seed}.meta.json",
-        results="<results>/nine/{base}/{arm}/seed{seed}.lm_eval.json",
+        samples="<results>/benchmarks/{base}/{arm}/seed{seed}.jsonl",
+        meta="<results>/benchmarks/{base}/{arm}/seed{seed}.meta.json",
+        results="<results>/benchmarks/{base}/{arm}/seed{seed}.lm_eval.json",
     log:
-        "<logs>/nine/{base}.{arm}.seed{seed}.log",
+        "<logs>/benchmarks/{base}.{arm}.seed{seed}.log",
     threads: EXPERIMENT.benchmarks.threads if EXPERIMENT.benchmarks else 1
     resources:
         gpu=gpus(),
     params:
-        state=f"results/{EXPERIMENT.name}/state/nine/{{base}}.{{arm}}.seed{{seed}}",
+        state=f"results/{EXPERIMENT.name}/state/benchmarks/{{base}}.{{arm}}.seed{{seed}}",
     message:
         "benchmarks of {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
-        "exec {GPU_SLOT}dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
+        "exec {GPU_SLOT}dagrpo evaluate-benchmarks --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
         " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
 
 

@@ -88,7 +88,7 @@ def with_benchmarks(experiment):
         return experiment
     if find_spec("lm_eval") is None:
         raise UserError("benchmarks: lm-eval is not installed; run: pip install -c constraints.txt -e '.[lm-eval]'")
-    from eval.nine.benchmarks import choose
+    from eval.benchmark_tasks.benchmarks import choose
 
     mirror = asked.mirror or getattr(experiment.problems, "mirror", None) or os.environ.get("DAGRPO_MIRROR")
     resolved = {
@@ -136,9 +136,9 @@ def spec_text(wildcards):
         spec = typed.evaluation_spec(EXPERIMENT)
     elif kind == "trial":
         spec = typed.trial_spec(EXPERIMENT)
-    elif kind == "trial_nine":
+    elif kind == "trial_benchmarks":
         spec = typed.trial_benchmarks_spec(EXPERIMENT)
-    elif kind == "nine":
+    elif kind == "benchmarks":
         spec = typed.benchmarks_spec(EXPERIMENT)
     elif kind == "judge":
         spec = typed.judge_check_spec(EXPERIMENT)
@@ -229,7 +229,7 @@ def first_base(wildcards):
 
 def trials(wildcards):
     """What the first base of a corpus did on a few rows, before any arm is trained on that corpus."""
-    files = ["samples.jsonl"] if EXPERIMENT.benchmarks is None else ["samples.jsonl", "nine.jsonl"]
+    files = ["samples.jsonl"] if EXPERIMENT.benchmarks is None else ["samples.jsonl", "benchmarks.jsonl"]
     return [f"<results>/trial/{wildcards.base}/{name}" for name in files]
 
 

@@ -10,7 +10,7 @@ rule spec:
     output:
         "<results>/specs/{spec}.json",
     wildcard_constraints:
-        spec=r"problems|evaluation|nine|contamination|profile|judge|probe|rating|trial|trial_nine|report|bases/[^/]+|arms/[^/]+",
+        spec=r"problems|evaluation|benchmarks|contamination|profile|judge|probe|rating|trial|trial_benchmarks|report|bases/[^/]+|arms/[^/]+",
     priority: 100
     params:
         text=spec_text,

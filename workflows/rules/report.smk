@@ -12,7 +12,7 @@ rule tables:
         timings=runs("<results>/runs/{base}/{arm}/seed{seed}/timings.jsonl"),
         probe=probed("<results>/probe/{base}.jsonl"),
         conflict=snapshot_runs("<results>/conflict/{base}/{arm}/seed{seed}.jsonl"),
-        nine=benchmark_runs("<results>/nine/{base}/{arm}/seed{seed}.jsonl"),
+        benchmarks=benchmark_runs("<results>/benchmarks/{base}/{arm}/seed{seed}.jsonl"),
         contamination=contamination("<results>/contamination/summary.csv"),
         published=PUBLISHED,
     output:

@@ -47,16 +47,16 @@ rule trial:
         " --problems {input.problems:q} --source {input.source:q} --out {output:q} > {log:q} 2>&1"
 
 
-rule trial_nine:
+rule trial_benchmarks:
     input:
-        spec="<results>/specs/trial_nine.json",
+        spec="<results>/specs/trial_benchmarks.json",
         model=first_base,
     output:
-        samples="<results>/trial/{base}/nine.jsonl",
-        meta="<results>/trial/{base}/nine.meta.json",
-        results="<results>/trial/{base}/nine.lm_eval.json",
+        samples="<results>/trial/{base}/benchmarks.jsonl",
+        meta="<results>/trial/{base}/benchmarks.meta.json",
+        results="<results>/trial/{base}/benchmarks.lm_eval.json",
     log:
-        "<logs>/trial/{base}.nine.log",
+        "<logs>/trial/{base}.benchmarks.log",
     priority: 30
     threads: EXPERIMENT.benchmarks.threads if EXPERIMENT.benchmarks else 1
     resources:
@@ -66,7 +66,7 @@ rule trial_nine:
     message:
         "try base {wildcards.base} on a question of each benchmark, before any training"
     shell:
-        "exec {GPU_SLOT}dagrpo nine --spec {input.spec:q} --model {input.model:q} --seed 0"
+        "exec {GPU_SLOT}dagrpo evaluate-benchmarks --spec {input.spec:q} --model {input.model:q} --seed 0"
         " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
 
 

@@ -1,4 +1,4 @@
-"""A glance at conflict while a run goes on: one mixed group of a step, by the gradient of the last layer.
+"""A conflict probe while a run goes on: one mixed group of a step, by the gradient of the last layer.
 
 Below the last layer nothing but a forward pass is computed, and the processes of a run share the group's rows out.
 """
@@ -20,7 +20,7 @@ from dagrpo.trainer.credit import mixed_rows
 from dagrpo.world import World
 
 
-def glance(
+def conflict_probe(
     policy: Policy,
     step: Step,
     recipe: Recipe,

@@ -2,7 +2,7 @@
 
 A worker that exceeds its processor time, its wall-clock time or its memory dies alone; the next one is forked in
 milliseconds, since nothing has to be imported again. :class:`dagrpo.verify.workers.Workers` starts it as
-``python -m dagrpo.verify.nursery DESCRIPTOR WORKERS BYTES``; requests and replies are JSON lines on a socket.
+``python -m dagrpo.verify.worker_pool DESCRIPTOR WORKERS BYTES``; requests and replies are JSON lines on a socket.
 """
 
 import gc
@@ -44,7 +44,7 @@ class Worker:
     since: float = 0.0
 
 
-class Nursery:
+class WorkerPool:
     """A fixed number of workers, each replaced when it dies."""
 
     def __init__(self, count: int, memory: int) -> None:
@@ -116,7 +116,7 @@ class Nursery:
             ours.close()
             self.selector.close()
             for worker in self.workers:
-                worker.channel.close()  # or a worker would outlive the nursery, held open by its siblings
+                worker.channel.close()  # or a worker would outlive the pool, held open by its siblings
             _work(theirs, self.memory)
         theirs.close()
         worker = Worker(pid, ours)
@@ -132,7 +132,7 @@ def _receive(channel: socket.socket) -> bytes:
 
 
 def _work(channel: socket.socket, memory: int) -> None:
-    """Life of a worker: judge what arrives, one character a task, until the nursery closes the channel."""
+    """Life of a worker: judge what arrives, one character a task, until the pool closes the channel."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -169,16 +169,16 @@ def main() -> None:
     gc.freeze()  # the collector must not write to, and so copy, what workers share with this process
     # A worker must not hold this process's end: the verifier learns of its death by the closing of the socket.
     os.set_inheritable(descriptor, False)
-    nursery = Nursery(count, memory)
+    pool = WorkerPool(count, memory)
     channel.sendall(b"ready\n")
     try:
         for line in channel.makefile("rb"):
             request = json.loads(line)
-            outcome = nursery.run(request["tasks"], request["cpu"], request["wall"])
+            outcome = pool.run(request["tasks"], request["cpu"], request["wall"])
             channel.sendall(outcome.encode() + b"\n")
     except BrokenPipeError:
         pass
-    nursery.close()
+    pool.close()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from dagrpo.progress import progress
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.signals import ShouldStop, never
-from eval.nine.lm_task import Response
+from eval.benchmark_tasks.lm_task import Response
 from eval.sampling import ROUNDS, batches, policy_device
 
 ENGINES: dict[str, EngineOptions] = {"torch": TorchEmbedded(), "vllm": VllmColocated()}

@@ -21,9 +21,9 @@ from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.rollout.make import engine_essence
 from dagrpo.signals import ShouldStop, never
-from eval.nine.benchmarks import BENCHMARKS, TASKS, Benchmark, find
-from eval.nine.lm_model import DagrpoLM
-from eval.nine.prompts import family_of
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS, Benchmark, find
+from eval.benchmark_tasks.lm_model import DagrpoLM
+from eval.benchmark_tasks.prompts import family_of
 from eval.sampling import meta_path
 from eval.statistics import Scores, estimate
 

@@ -1,6 +1,6 @@
 """Tables of the real benchmarks of an experiment: the numbers, and what a reader sees of them.
 
-They stand in ``tables/<base>/nine/`` and have the form of the tables beside them.
+They stand in ``tables/<base>/benchmarks/`` and have the form of the tables beside them.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from eval import display, tables
+from eval.benchmark_tasks.benchmarks import BENCHMARKS
 from eval.display import AVERAGES
-from eval.nine.benchmarks import BENCHMARKS
 from eval.records import Runs, labels, load_evaluation
 from eval.render import Display, latex, markdown
 
-FOLDER = "nine"
+FOLDER = "benchmarks"
 _TITLES = {
     "main": "The benchmarks: avg@k",
     "differences": "The benchmarks: differences to {}",
@@ -29,20 +29,20 @@ _MAJORITY = (
 )
 
 
-def write_nine(runs: Runs, out: Path) -> None:
-    """Write the tables of one base corpus to ``<out>/nine/``: csv, md and tex."""
+def write_benchmarks(runs: Runs, out: Path) -> None:
+    """Write the tables of one base corpus to ``<out>/benchmarks/``: csv, md and tex."""
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in compute(runs).items():
         (folder / f"{name}.csv").write_bytes(tables.to_csv(frame))
-    for name, shown in read_nine(out).items():
+    for name, shown in read_benchmarks(out).items():
         (folder / f"{name}.md").write_text(markdown(shown), encoding="utf-8")
         label = f"tab:{runs.experiment.name}-{runs.base}-{FOLDER}-{name}"
         (folder / f"{name}.tex").write_text(latex(shown, label), encoding="utf-8")
 
 
 def compute(runs: Runs) -> dict[str, pd.DataFrame]:
-    """Compute every table of :attr:`eval.records.Runs.nine`; ``majority`` only where some benchmark has k > 1."""
+    """Compute every table of :attr:`eval.records.Runs.benchmarks`; ``majority`` only where some benchmark has k > 1."""
     evaluation, names = load_evaluation(runs), labels(runs)
     main, differences = tables.comparison(runs, evaluation, names)
     found = {"main": main, "differences": differences, "verdicts": tables.verdicts(runs, evaluation, names)}
@@ -53,8 +53,8 @@ def compute(runs: Runs) -> dict[str, pd.DataFrame]:
     return found
 
 
-def read_nine(out: Path) -> dict[str, Display]:
-    """What a reader sees of the tables that :func:`write_nine` wrote, by name; empty where it wrote none."""
+def read_benchmarks(out: Path) -> dict[str, Display]:
+    """What a reader sees of the tables that :func:`write_benchmarks` wrote, by name; empty where it wrote none."""
     paths = {name: out / FOLDER / f"{name}.csv" for name in _TITLES}
     frames = {name: tables.read_table(path) for name, path in paths.items() if path.is_file()}
     return {name: _show(name, frames) for name in frames}

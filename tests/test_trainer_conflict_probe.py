@@ -1,4 +1,4 @@
-"""A glance at a step's conflict: the figures of a plain gradient, projected or not, on one process or several."""
+"""The conflict probe of a step: the figures of a plain gradient, projected or not, on one process or several."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,9 +16,9 @@ from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.records import Group, Problem, Rollout
 from dagrpo.signals import never
-from dagrpo.trainer import glance as module
+from dagrpo.trainer import conflict_probe as module
 from dagrpo.trainer.collect import Consumption, Step
-from dagrpo.trainer.glance import glance
+from dagrpo.trainer.conflict_probe import conflict_probe
 from dagrpo.world import ALONE, World
 from tests.method_rows import make_rows, run_slots
 from tests.method_rows import recipe as recipe_of
@@ -64,7 +64,7 @@ def step(recipe: Recipe) -> Step:
 
 
 def _look(policy: Policy, step: Step, recipe: Recipe, world: World = ALONE) -> dict[str, float]:
-    return glance(policy, step, recipe, TEMPERATURE, 0, 0, never, world)
+    return conflict_probe(policy, step, recipe, TEMPERATURE, 0, 0, never, world)
 
 
 def test_the_figures_are_those_of_a_plain_gradient_of_the_last_layer(

@@ -19,13 +19,13 @@ LIMITED = {"aime2024": [6, 30]}
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment whose samples of the benchmarks are those of its own evaluation under other names."""
-    results = make_tree(tmp_path_factory.mktemp("nine") / "toy", problems=12)
+    results = make_tree(tmp_path_factory.mktemp("benchmarks") / "toy", problems=12)
     benchmarks = make_tree(
-        tmp_path_factory.mktemp("nine") / "toy", problems=6, families=FAMILIES, outside=("arc_challenge",),
+        tmp_path_factory.mktemp("benchmarks") / "toy", problems=6, families=FAMILIES, outside=("arc_challenge",),
         limited=LIMITED,
     )  # fmt: skip
-    (benchmarks / "samples").rename(results / "nine")
-    for path in (results / "nine").rglob("seed*.jsonl"):
+    (benchmarks / "samples").rename(results / "benchmarks")
+    for path in (results / "benchmarks").rglob("seed*.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         # AIME has four samples a question, the others their first; half of a tied vote is right.
         kept = [row for row in rows if row["sample"] == 0 or row["family"] == "aime2024"]
@@ -46,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table(results: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(results / "tables" / BASE / "nine" / f"{name}.csv", keep_default_na=False)
+    return pd.read_csv(results / "tables" / BASE / "benchmarks" / f"{name}.csv", keep_default_na=False)
 
 
 def test_the_macro_averages_are_over_the_benchmarks_of_a_domain_and_no_extra(results: Path) -> None:
@@ -61,9 +61,9 @@ def test_the_macro_averages_are_over_the_benchmarks_of_a_domain_and_no_extra(res
 
 
 def test_a_mean_is_that_of_the_stored_samples(results: Path) -> None:
-    nine = runs_of(results).nine
-    assert nine is not None
-    frame = load_evaluation(nine).frame
+    found = runs_of(results).benchmarks
+    assert found is not None
+    frame = load_evaluation(found).frame
     by_problem = frame[frame["family"] == "aime2024"].set_index(["arm", "seed", "problem"])["right"]
     entries = table(results, "main").set_index(["arm", "column"])["mean"]
     assert entries["dagrpo", "aime2024"] == pytest.approx(by_problem["dagrpo"].mean(), abs=1e-9)
@@ -72,15 +72,15 @@ def test_a_mean_is_that_of_the_stored_samples(results: Path) -> None:
 def test_the_majority_has_a_table_where_there_are_several_samples(results: Path) -> None:
     majority = table(results, "majority")
     assert set(majority["column"]) == {"aime2024"} and set(majority["mean"]) == {0.5}
-    assert "AIME 2024, k = 4" in (results / "tables" / BASE / "nine" / "majority.md").read_text()
+    assert "AIME 2024, k = 4" in (results / "tables" / BASE / "benchmarks" / "majority.md").read_text()
 
 
 def test_limits_disagreement_and_missing_figures_are_told(results: Path) -> None:
-    text = (results / "tables" / BASE / "nine" / "main.md").read_text()
+    text = (results / "tables" / BASE / "benchmarks" / "main.md").read_text()
     assert "first 6 of 30" in text and "no benchmark score: AIME 2024" in text and "AIME 2025: some of its" in text
     verdicts = table(results, "verdicts")
     assert verdicts["disagreement"].astype(float).between(0.5, 1).all()
-    assert "judges disagree" in (results / "tables" / BASE / "nine" / "verdicts.md").read_text()
+    assert "judges disagree" in (results / "tables" / BASE / "benchmarks" / "verdicts.md").read_text()
     assert "disagreement" not in pd.read_csv(results / "tables" / BASE / "verdicts.csv")  # it has no two judges
 
 
@@ -97,20 +97,20 @@ def test_ours_stand_beneath_the_published_rows(results: Path) -> None:
 
 def test_the_page_shows_both(results: Path) -> None:
     page = (results / "report.html").read_text()
-    assert 'id="nine"' in page and "avg@k" in page and "maj@k" in page
+    assert 'id="benchmarks"' in page and "avg@k" in page and "maj@k" in page
     assert "<details open>" in page and "ours beneath" in page and "‡" in page
 
 
 def test_an_experiment_without_benchmarks_has_none_of_it(tmp_path: Path) -> None:
-    assert runs_of(make_tree(tmp_path / "toy", problems=4)).nine is None
+    assert runs_of(make_tree(tmp_path / "toy", problems=4)).benchmarks is None
 
 
 def test_benchmarks_of_other_settings_are_refused(results: Path, tmp_path: Path) -> None:
-    path = results / "nine" / BASE / "grpo" / "seed0.meta.json"
+    path = results / "benchmarks" / BASE / "grpo" / "seed0.meta.json"
     before = path.read_text()
     write_json(path, json.loads(before) | {"spec": {"temperature": 1.0}})
-    nine = runs_of(results).nine
-    assert nine is not None
+    found = runs_of(results).benchmarks
+    assert found is not None
     with pytest.raises(UserError, match="different settings"):
-        load_evaluation(nine)
+        load_evaluation(found)
     path.write_text(before)

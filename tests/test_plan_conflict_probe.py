@@ -1,4 +1,4 @@
-"""The planned memory of a glance at conflict against that of a real one."""
+"""The planned memory of a conflict probe against that of a real one."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 from dagrpo.config import HubBase
 from dagrpo.errors import UserError
 from dagrpo.plan.devices import DEVICES
-from dagrpo.plan.memory import Setup, glance, load_of, update
+from dagrpo.plan.memory import Setup, conflict_probe, load_of, update
 from dagrpo.plan.shapes import Shape, shape_of
 from dagrpo.plan.show import refuse_what_cannot_fit
 from tests.test_plan_memory import changed
@@ -55,19 +55,19 @@ def test_a_real_glance_takes_what_is_planned() -> None:
     done = subprocess.run(command, check=True, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
     for (vocabulary, rows), took in zip(CASES.values(), done.stdout.split(), strict=True):
         shape = Shape(vocabulary, 384, 3, 6, 2, 64, 1024, tied=False, bias=True)
-        planned = glance(shape, Setup(), load_of(64, ROW - 63, 1, rows=0), rows)
+        planned = conflict_probe(shape, Setup(), load_of(64, ROW - 63, 1, rows=0), rows)
         del planned["optimiser"]  # there has been no update
         assert sum(planned.values()) == pytest.approx(int(took), rel=0.2)
 
 
-def test_a_glance_takes_less_than_an_update_with_all_layers() -> None:
+def test_a_conflict_probe_takes_less_than_an_update_with_all_layers() -> None:
     load = load_of(1024, 8192, 9216, rows=8)
     setup = Setup(8, 2, recompute=False)
-    assert glance(SEVEN, setup, load, 8)["activations"] < update(SEVEN, setup, load)["activations"] / 20
-    assert glance(SEVEN, setup, load, 8)["projection"] < 2**30
+    assert conflict_probe(SEVEN, setup, load, 8)["activations"] < update(SEVEN, setup, load)["activations"] / 20
+    assert conflict_probe(SEVEN, setup, load, 8)["projection"] < 2**30
 
 
-def test_a_glance_that_does_not_fit_is_refused_by_its_knob() -> None:
+def test_a_conflict_probe_that_does_not_fit_is_refused_by_its_knob() -> None:
     # Nothing else of it is so large: short rows, few of them, and a server that samples elsewhere.
     train = {"max_new_tokens": 256, "micro_tokens": 1280, "prompts": 2, "group_size": 64, "recompute": True}
     elsewhere = {"kind": "vllm_server", "url": "http://127.0.0.1:8000"}
@@ -79,5 +79,5 @@ def test_a_glance_that_does_not_fit_is_refused_by_its_knob() -> None:
         except UserError:
             continue
         break
-    with pytest.raises(UserError, match=r"a glance at conflict takes .* train\.conflict_every: 0"):
+    with pytest.raises(UserError, match=r"a conflict probe takes .* train\.conflict_every: 0"):
         refuse_what_cannot_fit(changed({**train, "conflict_every": 10}, engine=elsewhere), least)

@@ -2,9 +2,9 @@
 
 For the files in ``tasks/``, whichever model of lm-eval runs them. Metadata (``--metadata key=value``) may hold:
 
-``prompt``    family of prompts, see :mod:`eval.nine.prompts`
+``prompt``    family of prompts, see :mod:`eval.benchmark_tasks.prompts`
 ``k``         samples of each question, in place of the task's own number; or these numbers by benchmark
-``source``    ``mirror`` or ``hub``, see :mod:`eval.nine.benchmarks`
+``source``    ``mirror`` or ``hub``, see :mod:`eval.benchmark_tasks.benchmarks`
 ``mirror``    folder that holds ``benchmarks/``, in place of DAGRPO_MIRROR
 ``judge``     the judge whose word is the verdict: ``math_verify`` or ``sympy``
 ``thought``   whether an answer must follow a closed thought: ``optional`` or ``required``
@@ -28,10 +28,10 @@ from dagrpo.problems.prompts import opened_thought
 from dagrpo.records import Finish, Verdict
 from dagrpo.records import Response as Sampled
 from dagrpo.verify import Graded, make_verifier
-from eval.nine.benchmarks import Form, load
-from eval.nine.grade import found
-from eval.nine.majority import majority
-from eval.nine.prompts import ask, family_of
+from eval.benchmark_tasks.benchmarks import Form, load
+from eval.benchmark_tasks.grade import found
+from eval.benchmark_tasks.majority import majority
+from eval.benchmark_tasks.prompts import ask, family_of
 
 GRADED = "graded"
 """Name of the filter under which lm-eval shows results."""

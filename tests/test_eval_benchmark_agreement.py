@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dagrpo.errors import UserError
-from eval.nine.agreement import agreement
+from eval.benchmark_tasks.agreement import agreement
 
 OURS = {
     "family": "math500", "problem_id": "m1", "sample": 0, "problem_hash": "p", "prompt_hash": "q", "text": "t",
