@@ -121,7 +121,7 @@ def method_file(wildcards):
 
 
 def spec_text(wildcards):
-    """What one job is told, as JSON; the models are in dagrpo/config.py."""
+    """What one job is told, as JSON; the models are in dagrpo/config/specs.py."""
     kind, _, arm = wildcards.spec.partition("/")
     if kind == "problems":
         spec = typed.ProblemsSpec(problems=EXPERIMENT.problems)
