@@ -28,10 +28,10 @@ from dagrpo.plan.memory import FP32, Load, Setup, load_of, update
 from dagrpo.plan.shapes import Shape, shape_from_config
 from dagrpo.policy.device import resolve_device
 from dagrpo.policy.sharding import Weights
+from dagrpo.processes.signals import never
 from dagrpo.records import Problem, Rollout
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.scorers import Tools, make_scorer
-from dagrpo.signals import never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector
 from dagrpo.trainer.learn import learn

@@ -35,18 +35,18 @@ from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.policy.sharding import Weights, shard
 from dagrpo.problems import mini
 from dagrpo.problems.store import write_problems
+from dagrpo.processes.signals import never
+from dagrpo.processes.world import open_world
 from dagrpo.records import Problem
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.scorers import make_scorer
-from dagrpo.signals import never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector
 from dagrpo.trainer.job import train as train_run
 from dagrpo.trainer.learn import learn
 from dagrpo.verify import Verifier as Grader
 from dagrpo.verify import make_verifier
-from dagrpo.world import open_world
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-3

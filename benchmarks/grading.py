@@ -15,8 +15,8 @@ from tabulate import tabulate
 
 from benchmarks.answers import HOSTILE, hostile_responses, ordinary_step
 from benchmarks.stopwatch import stopwatch
+from dagrpo.processes.signals import never
 from dagrpo.records import Problem, Response
-from dagrpo.signals import never
 from dagrpo.verify import Graded, MathVerifier
 from dagrpo.verify.workers import Workers
 

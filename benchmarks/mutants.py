@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from dagrpo.processes.signals import never
 from dagrpo.progress import progress
-from dagrpo.signals import never
 from dagrpo.verify.settle import Judgement, settle
 from dagrpo.verify.text import clean
 from dagrpo.verify.workers import Workers

@@ -27,10 +27,10 @@ from dagrpo.policy.pretrain import pretrain
 from dagrpo.problems import mini
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import never
 from dagrpo.records import Problem, Rollout
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine
-from dagrpo.signals import never
 from dagrpo.trainer.collect import problems_of_step
 from dagrpo.verify import make_verifier
 from eval.sampling import ROUNDS, batches

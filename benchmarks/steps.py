@@ -14,10 +14,10 @@ from dagrpo.errors import UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.sharding import Weights
 from dagrpo.problems.prompts import render
+from dagrpo.processes.signals import never
 from dagrpo.records import Problem, Response
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.scorers import make_scorer
-from dagrpo.signals import never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector, problems_of_step
 from dagrpo.trainer.learn import learn

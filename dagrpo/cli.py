@@ -15,8 +15,8 @@ from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserEr
 from dagrpo.jobs.client import run_hosted
 from dagrpo.jobs.usage import usage
 from dagrpo.jobs.wire import ADDRESS
-from dagrpo.signals import STOPS, interrupt_at_once
-from dagrpo.world import ends_first, launched, leave
+from dagrpo.processes.signals import STOPS, interrupt_at_once
+from dagrpo.processes.world import ends_first, launched, leave
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -48,7 +48,7 @@ def base(spec: SpecFile, out: Out, state: StateFolder) -> None:
     """Make the base checkpoint that every arm starts from: train the miniature, convert, or copy."""
     from dagrpo import config
     from dagrpo.policy.base import make_base
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
 
     with stop_flag() as should_stop:
         make_base(config.load(config.BaseSpec, spec), out, state, should_stop)
@@ -66,9 +66,9 @@ def train(
 ) -> None:
     """Train one arm with one seed."""
     from dagrpo import config
-    from dagrpo.launch import launch
-    from dagrpo.signals import stop_flag
-    from dagrpo.world import launched, open_world
+    from dagrpo.processes.launch import launch
+    from dagrpo.processes.signals import stop_flag
+    from dagrpo.processes.world import launched, open_world
 
     if processes > 1 and not launched():
         launch(sys.argv[1:], processes)
@@ -139,11 +139,11 @@ def judge_check(
     policy: Annotated[Path | None, typer.Option(help="Checkpoint, for scorers that run a policy.")] = None,
 ) -> None:
     """Compare two scorers on stored groups: agreement, share masked by delta, and whether a rubric can mask at all."""
-    from dagrpo.judge_check import judge_check as compare
+    from dagrpo.measurements.judge_check import judge_check as compare
     from dagrpo.policy.checkpoint import load_policy
     from dagrpo.policy.device import resolve_device
+    from dagrpo.processes.signals import stop_flag
     from dagrpo.scorers import Tools
-    from dagrpo.signals import stop_flag
 
     with stop_flag() as should_stop:
         model = None if policy is None else load_policy(policy, resolve_device("auto"))
@@ -159,8 +159,8 @@ def judge_base(
 ) -> None:
     """Let an experiment's judges score groups that its base samples, and say what the masks would do."""
     from dagrpo import config
-    from dagrpo.judge_check import check_base
-    from dagrpo.signals import stop_flag
+    from dagrpo.measurements.judge_check import check_base
+    from dagrpo.processes.signals import stop_flag
 
     with stop_flag() as should_stop:
         check_base(config.load(config.JudgeCheckSpec, spec), model, problems, out, should_stop)
@@ -178,8 +178,8 @@ def conflict(
 ) -> None:
     """Measure how far the rows of a group push against each other, before and after the mask."""
     from dagrpo import config
-    from dagrpo.measure_conflict import Settings, measure
-    from dagrpo.signals import stop_flag
+    from dagrpo.measurements.conflict import Settings, measure
+    from dagrpo.processes.signals import stop_flag
 
     with stop_flag() as should_stop:
         settings = Settings(groups, delta, "last_layer" if last_layer else "all", projection)
@@ -190,8 +190,8 @@ def conflict(
 def probe(spec: SpecFile, model: ModelFolder, problems: ProblemsPath, out: Out, state: StateFolder) -> None:
     """Sample a base's own groups and measure how the gradients of their rows agree and oppose each other."""
     from dagrpo import config
-    from dagrpo.probe import probe as run
-    from dagrpo.signals import stop_flag
+    from dagrpo.measurements.probe import probe as run
+    from dagrpo.processes.signals import stop_flag
 
     with stop_flag() as should_stop:
         run(config.load(config.ProbeSpec, spec), model, problems, out, state, should_stop)
@@ -206,8 +206,8 @@ def rate_probe(
 ) -> None:
     """Score the rows of a probe, and say how gradients and scores go together."""
     from dagrpo import config
-    from dagrpo.probe import rate
-    from dagrpo.signals import stop_flag
+    from dagrpo.measurements.probe import rate
+    from dagrpo.processes.signals import stop_flag
 
     with stop_flag() as should_stop:
         rate(config.load(config.RatingSpec, spec), probed, model, out, should_stop)
@@ -261,7 +261,7 @@ def gpu_slot(
     count: Annotated[int, typer.Option(min=1, help="GPUs that it needs.")] = 1,
 ) -> None:
     """Run a command on a GPU that no other such command uses, and wait for one where all are taken."""
-    from dagrpo.gpu_slot import run_in_slot
+    from dagrpo.processes.gpu_slot import run_in_slot
 
     run_in_slot(command, count)
 

@@ -15,13 +15,12 @@ import torch
 APART = (
     "cli.py",
     "doctor",
-    "gpu_slot.py",
     "hub.py",
     "jobs",
-    "judge_check.py",
-    "launch.py",
-    "measure_conflict.py",
+    "measurements",
     "plan",
+    "processes/gpu_slot.py",
+    "processes/launch.py",
     "progress.py",
     "scaffold",
 )
@@ -76,7 +75,7 @@ def _hash_of(apart: tuple[str, ...]) -> str:
     digest = sha256()
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root)
-        if place.parts[0] not in apart:
+        if not any(place.is_relative_to(part) for part in apart):
             digest.update(str(place).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

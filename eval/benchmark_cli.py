@@ -41,7 +41,7 @@ def benchmark(
     """Run benchmarks over checkpoints by our engine; prints the table, keeps every sample."""
     needs_lm_eval()
     from dagrpo.config import Verifier, parse
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.benchmark_tasks.benchmarks import choose
     from eval.benchmark_tasks.lm_model import find_engine
     from eval.benchmark_tasks.lm_run import Settings, as_text, run
@@ -79,7 +79,7 @@ def evaluate_benchmarks(
     import torch
 
     from dagrpo import config
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.benchmark_tasks.lm_run import run_one, settings_of
 
     told = config.load(config.BenchmarksSpec, spec)
@@ -161,7 +161,7 @@ def grade(
     import time
 
     from dagrpo.config import Verifier, parse
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.benchmark_tasks.grade import explain_file, grade_file
 
     spec = parse(Verifier, {"judge": judge, "workers": workers, "seconds": seconds}, "grade")
@@ -196,7 +196,7 @@ def rescore(
     """Grade stored samples again; with the same verifier, the same bytes."""
     from dagrpo.config import Verifier, parse
     from dagrpo.problems.store import read_problems
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.benchmark_tasks.benchmarks import load
     from eval.files import read_lines
     from eval.rescore import rescore as run

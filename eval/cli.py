@@ -106,7 +106,7 @@ def evaluate(
 ) -> None:
     """Sample a checkpoint on problems and grade every sample."""
     from dagrpo import config
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.sampling import evaluate as run
 
     with stop_flag() as should_stop:
@@ -124,7 +124,7 @@ def trial(
 ) -> None:
     """Try a base on a few problems of each family before training: rows, prompts, engine, verifier and answers."""
     from dagrpo import config
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.trial import trial as run
 
     with stop_flag() as should_stop:

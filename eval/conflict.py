@@ -34,7 +34,7 @@ _RUN = ["base", "arm", "seed", "step"]
 class Measured:
     """Frames with a row for each group, and for each positive-negative pair; ``group`` in ``pairs`` numbers ``groups``.
 
-    Both name base, arm, seed and step. The other columns are those of :func:`dagrpo.measure_conflict.describe`.
+    Both name base, arm, seed and step. The other columns are those of :func:`dagrpo.measurements.conflict.describe`.
     """
 
     groups: pd.DataFrame

@@ -25,8 +25,8 @@ PICTURED = 6
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """Lines of mixed groups (:func:`dagrpo.probe.described`), in the order of the draw; of all groups, their number and
-    how many rows had which verdict."""
+    """Lines of mixed groups (:func:`dagrpo.measurements.probe.described`), in the order of the draw; of all groups,
+    their number and how many rows had which verdict."""
 
     groups: int
     rows: Mapping[str, int]

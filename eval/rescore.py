@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.records import Problem, Response
-from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Graded, Verifier, make_verifier
 from eval.benchmark_tasks.grade import found
 from eval.benchmark_tasks.majority import majority

@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 import torch
 
 from dagrpo import provenance
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import EngineOptions, EvaluationSpec
-from dagrpo.partial import Partial
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.files.partial import Partial
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.progress import progress
 from dagrpo.records import Problem, Response
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
-from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
 
 ROUNDS = 4

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import EvaluationSpec, MiniProblems, Problems
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.records import Problem, Response, Verdict
 from dagrpo.rollout.make import make_engine
-from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Verifier, make_verifier
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, check
 from eval.sampling import policy_device, sampled

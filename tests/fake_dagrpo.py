@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR
-from dagrpo.gpu_slot import VISIBLE
+from dagrpo.processes.gpu_slot import VISIBLE
 
 MADE = {
     "problems": ("train.jsonl", "evaluation.jsonl", "about.json"),

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import step_folder
 from dagrpo.config import TrainSpec, parse
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.files.checkpoints import step_folder
+from dagrpo.processes.world import World, leave, open_world
 from dagrpo.trainer import learn
 from dagrpo.trainer.job import train
-from dagrpo.world import World, leave, open_world
 from tests.poison import poisoned
 
 ROOT = Path(__file__).parent.parent

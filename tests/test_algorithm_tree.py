@@ -11,11 +11,11 @@ from dagrpo.algorithm.tree import Node, Tree, insert
 from dagrpo.objectives.search import branch_value, choice_score, label_noise
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import never
 from dagrpo.records import Group, Problem, Rollout, Verdict
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.scorers import Tools, make_scorer
-from dagrpo.signals import never
 from dagrpo.trainer.collect import Collector, StepSampler
 from dagrpo.verify import make_verifier
 from tests.miniature import spec

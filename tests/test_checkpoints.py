@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dagrpo import checkpoints
+from dagrpo.files import checkpoints
 
 
 def _save(root: Path, step: int) -> Path:

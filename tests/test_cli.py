@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from dagrpo import checkpoints, cli
+from dagrpo import cli
 from dagrpo.config import TrainSpec
+from dagrpo.files import checkpoints
 from dagrpo.trainer.loop import Run
 from tests.miniature import spec
 

@@ -15,7 +15,7 @@ from dagrpo.errors import UserError
 from dagrpo.policy import convert
 from dagrpo.policy.base import make_base
 from dagrpo.policy.checkpoint import load_policy
-from dagrpo.signals import never
+from dagrpo.processes.signals import never
 
 
 def test_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

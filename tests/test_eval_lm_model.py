@@ -22,9 +22,9 @@ from dagrpo.config import (
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.rollout.engine import Engine
 from dagrpo.rollout.torch_engine import TorchEngine
-from dagrpo.signals import ShouldStop, never
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS
 from eval.sampling import ROUNDS, evaluate, meta_path
 from tests.benchmark_rows import QUESTIONS, write_mirror

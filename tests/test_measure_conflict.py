@@ -13,7 +13,7 @@ from dagrpo.config import TrainSpec
 from dagrpo.diagnostics.conflict import conflict_index, signed_cosines
 from dagrpo.diagnostics.gradients import gram, rollout_gradients
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.measure_conflict import Settings, advantages, measure
+from dagrpo.measurements.conflict import Settings, advantages, measure
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.trainer.job import train
 from dagrpo.trainer.snapshots import read_groups

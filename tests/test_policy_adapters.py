@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dagrpo import checkpoints
 from dagrpo.config import Lora, Train, VllmColocated, parse
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.files import checkpoints
 from dagrpo.policy import adapters
 from dagrpo.policy.adapters import add_adapters, merged
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy

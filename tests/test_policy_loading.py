@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dagrpo.checkpoints import Stored
 from dagrpo.config import Train, parse
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import Stored
 from dagrpo.policy.checkpoint import (
     Policy,
     fingerprint,
@@ -27,7 +27,7 @@ from dagrpo.policy.checkpoint import (
 )
 from dagrpo.policy.sharding import held, shard
 from dagrpo.problems.mini.tokenizer import build_tokenizer
-from dagrpo.world import World
+from dagrpo.processes.world import World
 from tests.miniature import TRAIN
 
 CPU = torch.device("cpu")

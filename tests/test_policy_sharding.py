@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dagrpo.checkpoints import Stored
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.files.checkpoints import Stored
 from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import MicroBatch, PackedGroup, pack
 from dagrpo.policy.sharding import _hollow, recompute_layers
-from dagrpo.world import ALONE, World
+from dagrpo.processes.world import ALONE, World
 
 
 @pytest.fixture

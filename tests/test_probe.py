@@ -13,8 +13,8 @@ import torch
 from dagrpo.config import ProbeSpec, Probing, PromptSpec, Rating, RatingSpec, Scorer, Verifier
 from dagrpo.diagnostics.gradients import gram, rollout_gradients
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.measurements.probe import drawn, mixed_groups, probe, rate
 from dagrpo.policy.checkpoint import load_policy
-from dagrpo.probe import drawn, mixed_groups, probe, rate
 from dagrpo.problems.store import read_problems
 from dagrpo.trainer.snapshots import read_groups
 from eval.files import Files, read_lines

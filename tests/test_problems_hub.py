@@ -18,7 +18,7 @@ from dagrpo.policy.checkpoint import load_policy
 from dagrpo.problems import build
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.prompts import render
-from dagrpo.signals import never
+from dagrpo.processes.signals import never
 
 CONFIG = Path(__file__).parent.parent / "config"
 PAPER = ("qwen2.5-math-7b", "qwen2.5-math-1.5b")

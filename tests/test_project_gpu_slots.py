@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dagrpo.errors import EXIT_INTERRUPTED, UserError
-from dagrpo.gpu_slot import FOLDER, VISIBLE, lock_folder, take, visible_devices
+from dagrpo.processes.gpu_slot import FOLDER, VISIBLE, lock_folder, take, visible_devices
 from tests.test_project_workflow import ROOT, Workspace, planned, rules
 
 PROFILES = ROOT / "profiles"

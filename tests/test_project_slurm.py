@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dagrpo.gpu_slot import FOLDER, VISIBLE
+from dagrpo.processes.gpu_slot import FOLDER, VISIBLE
 from tests.test_project_workflow import ROOT, Workspace
 
 APART = ROOT / ".venv-slurm" / "bin" / "snakemake"

@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from dagrpo.config import EvaluationSpec, ProbeSpec, Probing, PromptSpec, Scorer, Train, Verifier, parse
+from dagrpo.measurements.probe import sample_groups
 from dagrpo.policy.checkpoint import Policy
-from dagrpo.probe import sample_groups
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.prompts import render
 from dagrpo.records import Finish, Problem, Rollout

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dagrpo import checkpoints
 from dagrpo.config import Scorer, TrainSpec
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.files import checkpoints
 from dagrpo.records import Verdict
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest
 from dagrpo.trainer.job import train

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from dagrpo.config import Scorer as ScorerSpec
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.processes.world import ALONE, World
 from dagrpo.records import Problem, Verdict
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, Tally, Tools, check_scorer, essence, make_scorer
 from dagrpo.scorers.first_error import numbered, right_prefix, split_steps
@@ -35,7 +36,6 @@ from dagrpo.scorers.judge.prompt import (
     without_middle,
 )
 from dagrpo.scorers.llm_judge import mean_grade
-from dagrpo.world import ALONE, World
 from tests.judge_server import GOOD, Play, Visit, good, judge_server, slow
 
 PROBLEM = Problem("p", "f", "What is 3 times 4, plus 5?", "17", solution="3 × 4 = 12, then 12 + 5 = 17.")

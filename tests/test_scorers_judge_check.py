@@ -18,7 +18,7 @@ from dagrpo.cli import app
 from dagrpo.config import JudgeCheckSpec, MiniProblems
 from dagrpo.config import Scorer as ScorerSpec
 from dagrpo.errors import UserError
-from dagrpo.judge_check import Scored, check_base, describe, judge_check, kendall, spearman
+from dagrpo.measurements.judge_check import Scored, check_base, describe, judge_check, kendall, spearman
 from dagrpo.problems import mini
 from dagrpo.scorers import Tools
 from tests.judge_server import Play, Visit, good, judge_server

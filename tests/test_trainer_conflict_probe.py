@@ -14,12 +14,12 @@ from dagrpo.diagnostics.conflict import conflict_index
 from dagrpo.diagnostics.gradients import flat, gram
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.problems.mini.tokenizer import build_tokenizer
+from dagrpo.processes.signals import never
+from dagrpo.processes.world import ALONE, World
 from dagrpo.records import Group, Problem, Rollout
-from dagrpo.signals import never
 from dagrpo.trainer import conflict_probe as module
 from dagrpo.trainer.collect import Consumption, Step
 from dagrpo.trainer.conflict_probe import conflict_probe
-from dagrpo.world import ALONE, World
 from tests.method_rows import make_rows, run_slots
 from tests.method_rows import recipe as recipe_of
 

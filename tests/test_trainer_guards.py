@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from dagrpo import checkpoints
 from dagrpo.errors import Unsound
+from dagrpo.files import checkpoints
 from dagrpo.trainer import learn
 from dagrpo.trainer.job import train
 from dagrpo.trainer.snapshots import read_groups

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dagrpo import checkpoints
 from dagrpo.config import TrainSpec
+from dagrpo.files import checkpoints
 from dagrpo.trainer import loop
 from dagrpo.trainer.job import train
 from tests.miniature import spec

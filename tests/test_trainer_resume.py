@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from dagrpo import checkpoints
 from dagrpo.algorithm import methods
 from dagrpo.config import TrainSpec
 from dagrpo.errors import Interrupted
+from dagrpo.files import checkpoints
 from dagrpo.trainer import loop
 from dagrpo.trainer.job import train
 from tests.miniature import spec, stop_after

@@ -18,8 +18,8 @@ from dagrpo.config import Train, parse
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.sharding import Weights
 from dagrpo.problems.mini.tokenizer import build_tokenizer
+from dagrpo.processes.signals import never
 from dagrpo.records import Group, Problem, Rollout, Verdict
-from dagrpo.signals import never
 from dagrpo.trainer.collect import Consumption, Step
 from dagrpo.trainer.learn import learn
 from tests.method_rows import make_rows, recipe, run_slots

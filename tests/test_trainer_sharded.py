@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dagrpo import checkpoints
 from dagrpo.algorithm import methods
 from dagrpo.config import TrainSpec
 from dagrpo.errors import EXIT_USER_ERROR, Interrupted
+from dagrpo.files import checkpoints
+from dagrpo.processes.world import open_world
 from dagrpo.trainer.job import train
-from dagrpo.world import open_world
 from tests.miniature import spec
 from tests.sharded_jobs import ENVIRONMENT, torchrun, train_sharded
 

@@ -19,8 +19,8 @@ from dagrpo.config import (
 )
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import save_policy
+from dagrpo.processes.world import open_world
 from dagrpo.trainer.job import train
-from dagrpo.world import open_world
 from eval.sampling import evaluate, meta_path
 from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import guessing_base, spec

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from dagrpo.processes.world import ALONE
 from dagrpo.trainer.watchdog import watch
-from dagrpo.world import ALONE
 from tests.sharded_jobs import ENVIRONMENT, torchrun
 
 HANGS = """
 import sys, time
-from dagrpo.heartbeat import beat
+from dagrpo.processes.heartbeat import beat
 from dagrpo.trainer.watchdog import watch
-from dagrpo.world import open_world
+from dagrpo.processes.world import open_world
 
 def waits_for_a_judge():
     for _ in range(40):

@@ -12,8 +12,8 @@ from benchmarks.grading import throughput
 from benchmarks.stopwatch import stopwatch
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.processes.signals import never
 from dagrpo.records import Finish, Problem, Response, Verdict
-from dagrpo.signals import never
 from dagrpo.verify import Graded, MathVerifier, Verifier, make_verifier
 from dagrpo.verify.extract import extract
 from dagrpo.verify.workers import Workers

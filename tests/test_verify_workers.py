@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.stopwatch import children, stopwatch
 from dagrpo.errors import Interrupted
-from dagrpo.signals import never
+from dagrpo.processes.signals import never
 from dagrpo.verify.settle import Judgement
 from dagrpo.verify.workers import Task, Workers, try_twice
 from tests.stopwatch import NEEDS_PROC

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dagrpo.errors import UserError
-from dagrpo.text_files import check_whole
+from dagrpo.files.text_files import check_whole
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 

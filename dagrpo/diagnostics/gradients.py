@@ -13,7 +13,7 @@ from dagrpo import seeds
 from dagrpo.errors import UserError
 from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import PackedGroup, pack
-from dagrpo.signals import ShouldStop, check, never
+from dagrpo.processes.signals import ShouldStop, check, never
 
 CHUNK = 2**22
 """Numbers of a gradient that are projected, or multiplied, at a time."""

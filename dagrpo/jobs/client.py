@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dagrpo.jobs.wire import ADDRESS, Reader, send
-from dagrpo.signals import STOPS
+from dagrpo.processes.signals import STOPS
 
 
 def run_hosted(words: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from dagrpo.jobs.wire import Reader, send
 
 _IMPORTS = (
-    "dagrpo.measure_conflict",
+    "dagrpo.measurements.conflict",
     "dagrpo.policy.base",
     "dagrpo.problems",
     "dagrpo.trainer.job",

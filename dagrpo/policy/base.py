@@ -11,7 +11,7 @@ from dagrpo.policy.checkpoint import load_policy, save_policy
 from dagrpo.policy.convert import convert_gguf, find_smollm2
 from dagrpo.policy.device import resolve_device
 from dagrpo.policy.pretrain import pretrain
-from dagrpo.signals import ShouldStop
+from dagrpo.processes.signals import ShouldStop
 
 
 def make_base(spec: BaseSpec, out: Path, state: Path, should_stop: ShouldStop) -> None:

@@ -22,8 +22,8 @@ from transformers import (
 )
 from transformers.utils import GENERATION_CONFIG_NAME, logging
 
-from dagrpo.checkpoints import Stored, disk_errors, flush
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import Stored, disk_errors, flush
 from dagrpo.policy.logprobs import check_supported
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from dagrpo import checkpoints, seeds
+from dagrpo import seeds
 from dagrpo.config import MiniBase, MiniProblems, PromptSpec
 from dagrpo.errors import Interrupted
+from dagrpo.files import checkpoints
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import PackedGroup, pack
@@ -25,8 +26,8 @@ from dagrpo.problems.mini.corpus import cell_shares, corpus_problems, facts, res
 from dagrpo.problems.mini.expressions import canonical, parse
 from dagrpo.problems.mini.tokenizer import build_tokenizer
 from dagrpo.problems.prompts import render
+from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.progress import progress
-from dagrpo.signals import ShouldStop, check, never
 
 WARMUP_STEPS = 40
 DECAY_SHARE = 0.4  # the rate falls linearly to zero over this last share of the steps

@@ -22,14 +22,14 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from dagrpo.checkpoints import Stored
 from dagrpo.config import Train
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import Stored
 from dagrpo.policy.adapters import merged
 from dagrpo.policy.checkpoint import Policy
 from dagrpo.policy.logprobs import Logps, token_logps
 from dagrpo.policy.packing import MicroBatch
-from dagrpo.world import ALONE, World
+from dagrpo.processes.world import ALONE, World
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from dagrpo.config import HubProblems, MirrorProblems
 from dagrpo.errors import UserError
+from dagrpo.files.text_files import read_object
 from dagrpo.hub import require_pin
 from dagrpo.problems import mirror
 from dagrpo.problems.store import ProblemSets
 from dagrpo.records import Problem
-from dagrpo.text_files import read_object
 
 
 class BeginsOtherwise(UserError):

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dagrpo import text_files
 from dagrpo.config import HubProblems, MirrorProblems, WordProblems, nearest
 from dagrpo.errors import UserError
+from dagrpo.files import text_files
 from dagrpo.problems.store import ProblemSets
 from dagrpo.records import Problem
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import write_atomically
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.files.text_files import read_object, read_text
 from dagrpo.records import Problem
-from dagrpo.text_files import read_object, read_text
 
 
 @dataclass(frozen=True, slots=True)

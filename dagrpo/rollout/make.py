@@ -8,9 +8,9 @@ import torch
 
 from dagrpo.config import EngineOptions
 from dagrpo.policy.checkpoint import Policy
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.rollout.engine import Engine
 from dagrpo.rollout.torch_engine import TorchEngine
-from dagrpo.signals import ShouldStop, never
 
 
 @contextmanager

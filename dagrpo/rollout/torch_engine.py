@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from dagrpo import seeds
 from dagrpo.policy.checkpoint import Policy, window_of
+from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.records import Rollout
 from dagrpo.rollout.cache import SlotCache
 from dagrpo.rollout.decoder import make_decoder
 from dagrpo.rollout.endings import StopTexts, TokenColumns, rollouts_of
 from dagrpo.rollout.engine import Request, Sampling, budget, check_room, sample_key
-from dagrpo.signals import ShouldStop, check, never
 
 REFILL = 0.25
 """Share of the slots that must be free before waiting prompts enter."""

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from dagrpo.config import VllmColocated
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
+from dagrpo.processes.signals import ShouldStop, check
 from dagrpo.rollout.vllm_engine import Completion, Job
-from dagrpo.signals import ShouldStop, check
 
 EXTENSION = "dagrpo.rollout.vllm_worker.HeldWeights"
 CPU_BATCH = 8192

@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from dagrpo.config import VllmServer
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.processes.signals import ShouldStop, check
 from dagrpo.rollout.vllm_engine import Completion, Job
-from dagrpo.signals import ShouldStop, check
 
 COMMAND = (
     "VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model BASE --host 127.0.0.1 "

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from dagrpo.config import Strict
 from dagrpo.errors import UserError
+from dagrpo.processes.signals import check
 from dagrpo.scorers.registry import Tools, scorer
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
-from dagrpo.signals import check
 
 MICRO_TOKENS = 4096
 """Tokens in a forward pass."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dagrpo.errors import UserError
+from dagrpo.processes.signals import check
 from dagrpo.scorers.registry import NoOptions, Tools, scorer
 from dagrpo.scorers.request import Missing, Scorer, ScoreRequest
-from dagrpo.signals import check
 
 if TYPE_CHECKING:
     from torch import Tensor

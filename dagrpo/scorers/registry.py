@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagrpo.scorers
 from dagrpo.config import Strict, nearest, parse
 from dagrpo.errors import UserError
+from dagrpo.processes.signals import ShouldStop, never
+from dagrpo.processes.world import ALONE, World
 from dagrpo.scorers.request import Scorer
 from dagrpo.scorers.tally import Tally
-from dagrpo.signals import ShouldStop, never
-from dagrpo.world import ALONE, World
 
 if TYPE_CHECKING:  # a configuration is checked without torch
     from dagrpo.policy.checkpoint import Policy

@@ -19,12 +19,12 @@ from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
 from dagrpo.policy.checkpoint import Policy, window_of
 from dagrpo.problems.prompts import TooLong, encode_anchor, render
+from dagrpo.processes.world import ALONE, World
 from dagrpo.records import Group, Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
 from dagrpo.trainer.credit import assign_credit, checked, group_any
 from dagrpo.verify import Verifier
-from dagrpo.world import ALONE, World
 
 BLOCK = 1024
 """Demonstrations that are verified at a time."""

@@ -14,10 +14,10 @@ from dagrpo.algorithm import Recipe
 from dagrpo.diagnostics.conflict import conflict_index
 from dagrpo.diagnostics.gradients import PROJECTION, SMALL, Sketch, flat, gram, rollout_gradients
 from dagrpo.policy.checkpoint import Policy
-from dagrpo.signals import ShouldStop
+from dagrpo.processes.signals import ShouldStop
+from dagrpo.processes.world import World
 from dagrpo.trainer.collect import Step
 from dagrpo.trainer.credit import mixed_rows
-from dagrpo.world import World
 
 
 def conflict_probe(

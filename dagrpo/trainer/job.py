@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from dagrpo import checkpoints, provenance
+from dagrpo import provenance
 from dagrpo.algorithm import find_method
 from dagrpo.config import TrainSpec
 from dagrpo.errors import UserError
+from dagrpo.files import checkpoints
 from dagrpo.policy.adapters import add_adapters
 from dagrpo.policy.checkpoint import (
     Policy,
@@ -26,15 +27,15 @@ from dagrpo.policy.device import resolve_device
 from dagrpo.policy.logprobs import check_supported
 from dagrpo.policy.sharding import shard
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import ShouldStop, never
+from dagrpo.processes.world import ALONE, World
 from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.scorers import Tally, Tools, essence, make_scorer
-from dagrpo.signals import ShouldStop, never
 from dagrpo.trainer.collect import Collector
 from dagrpo.trainer.loop import FAULTS, Run
 from dagrpo.trainer.snapshots import copy_snapshots
 from dagrpo.trainer.watchdog import watch
 from dagrpo.verify import make_verifier
-from dagrpo.world import ALONE, World
 
 CONSUMED = (
     "samples",

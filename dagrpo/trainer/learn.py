@@ -19,7 +19,8 @@ from dagrpo.errors import UserError
 from dagrpo.policy.logprobs import Logps
 from dagrpo.policy.packing import MicroBatch, PackedGroup, pack
 from dagrpo.policy.sharding import Weights
-from dagrpo.signals import ShouldStop, check
+from dagrpo.processes.signals import ShouldStop, check
+from dagrpo.processes.world import World
 from dagrpo.trainer.collect import Step
 from dagrpo.trainer.loss import (
     Planned,
@@ -34,7 +35,6 @@ from dagrpo.trainer.loss import (
     totals,
 )
 from dagrpo.trainer.token_weights import token_weights
-from dagrpo.world import World
 
 
 @dataclass(frozen=True, slots=True)

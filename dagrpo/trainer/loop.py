@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from dagrpo import checkpoints
 from dagrpo.algorithm import Algorithm, Interleave, Memory, Recipe
 from dagrpo.config import Train
 from dagrpo.errors import Interrupted, Unsound, UserError
+from dagrpo.files import checkpoints
 from dagrpo.policy.sharding import Weights
+from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.progress import progress
-from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer import optimizer as optim
 from dagrpo.trainer.collect import Collector, Step
 from dagrpo.trainer.conflict_probe import conflict_probe

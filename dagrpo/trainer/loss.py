@@ -10,8 +10,8 @@ from torch import Tensor
 from dagrpo.algorithm import Memory, Rows, Sequences, SequenceTerm, Term, Tokens, UpdateContext
 from dagrpo.errors import UserError
 from dagrpo.objectives.aggregation import row_scale
+from dagrpo.processes.world import World
 from dagrpo.trainer.credit import checked
-from dagrpo.world import World
 
 
 @dataclass(frozen=True, slots=True)

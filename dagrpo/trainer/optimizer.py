@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dagrpo.checkpoints import Stored
 from dagrpo.config import Optimizer
+from dagrpo.files.checkpoints import Stored
 from dagrpo.policy.sharding import fill, held
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import flush, write_atomically
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import flush, write_atomically
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.records import Finish, Problem, Source, Verdict
 from dagrpo.trainer.collect import Step

@@ -6,7 +6,7 @@ from pathlib import Path
 from dagrpo.config import BaseSpec, Scorer, Train, TrainSpec, Verifier, WarmedBase
 from dagrpo.errors import UserError
 from dagrpo.problems import build, write_problems
-from dagrpo.signals import ShouldStop, never
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.trainer.job import train
 
 

@@ -17,8 +17,8 @@ from datetime import timedelta
 from typing import Protocol
 
 from dagrpo.errors import EXIT_INTERRUPTED
-from dagrpo.heartbeat import age, beat
-from dagrpo.world import World
+from dagrpo.processes.heartbeat import age, beat
+from dagrpo.processes.world import World
 
 FEWEST = 3
 """Steps that make a median."""

@@ -21,8 +21,8 @@ from typing import Literal, Protocol, Self
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.problems.mini import extract_answer
+from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.records import Finish, Problem, Response, Verdict
-from dagrpo.signals import ShouldStop, check, never
 from dagrpo.verify.extract import LETTERS, Extraction, ThoughtRule, extract, given
 from dagrpo.verify.settle import Judgement, settle
 from dagrpo.verify.workers import Workers

@@ -21,7 +21,7 @@ from os import environ, pathsep
 from pathlib import Path
 
 from dagrpo.errors import Interrupted
-from dagrpo.signals import ShouldStop
+from dagrpo.processes.signals import ShouldStop
 from dagrpo.verify.settle import Judgement
 
 Task = tuple[str, str, str]

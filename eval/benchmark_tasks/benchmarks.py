@@ -23,9 +23,9 @@ from urllib.request import urlopen
 from dagrpo import seeds
 from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems, nearest
 from dagrpo.errors import UserError
+from dagrpo.files.text_files import read_object, text_of
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
-from dagrpo.text_files import read_object, text_of
 from dagrpo.verify.extract import LETTERS, last_box
 
 TASKS = Path(__file__).parents[1] / "tasks"
@@ -223,7 +223,7 @@ def check(
         found.append({"benchmark": name, "form": form, **now, "as_locked": same, "place": place})
         entry.update(now)
     if write:
-        from dagrpo.checkpoints import write_atomically  # imports torch
+        from dagrpo.files.checkpoints import write_atomically  # imports torch
 
         write_atomically(LOCK, (json.dumps(lock, indent=1) + "\n").encode())
     return found
@@ -238,7 +238,7 @@ def fetch(name: str, folder: Path) -> Row:
     Raises:
         UserError: it cannot be had, is not the locked one, or a row of it is broken.
     """
-    from dagrpo.checkpoints import write_atomically  # imports torch
+    from dagrpo.files.checkpoints import write_atomically  # imports torch
 
     benchmark, lock = find(name), read_lock()[name]
     path, source = folder / "benchmarks" / f"{name}.jsonl", _source(lock["hub"])

@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import flush
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import flush
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.progress import progress
 from dagrpo.records import Problem, Response
-from dagrpo.signals import ShouldStop, never
 from dagrpo.verify import Graded, Verifier, make_verifier
 from dagrpo.verify.extract import LETTERS
 

@@ -17,13 +17,13 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from dagrpo import provenance
 from dagrpo.config import EngineOptions, TorchEmbedded, VllmColocated, nearest
 from dagrpo.errors import UserError
-from dagrpo.partial import Partial
+from dagrpo.files.partial import Partial
 from dagrpo.policy.checkpoint import fingerprint, load_policy, window_of
 from dagrpo.policy.device import resolve_device
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.progress import progress
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
-from dagrpo.signals import ShouldStop, never
 from eval.benchmark_tasks.lm_task import Response
 from eval.sampling import ROUNDS, batches, policy_device
 

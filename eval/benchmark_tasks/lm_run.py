@@ -15,12 +15,12 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 from dagrpo import seeds
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import BenchmarksSpec, EngineOptions, TorchEmbedded
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.rollout.make import engine_essence
-from dagrpo.signals import ShouldStop, never
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS, Benchmark, find
 from eval.benchmark_tasks.lm_model import DagrpoLM
 from eval.benchmark_tasks.prompts import family_of

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import Experiment, parse
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
 from eval.ledger.checks import faults, same
 from eval.ledger.record import Record, Records, packed, read_record, record_of
 from eval.records import BASE, Runs, open_runs, read_experiment

@@ -107,7 +107,7 @@ def replay(
 ) -> None:
     """Train the first steps of a recorded run again here, and compare their metrics with the record."""
     from dagrpo.errors import UserError
-    from dagrpo.signals import stop_flag
+    from dagrpo.processes.signals import stop_flag
     from eval.ledger.record import read_record
     from eval.ledger.replay import TOLERANCE, other_code, replay
 

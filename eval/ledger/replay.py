@@ -9,14 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dagrpo import checkpoints, provenance
+from dagrpo import provenance
 from dagrpo.algorithm import find_method
 from dagrpo.config import TrainSpec, parse
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.files import checkpoints
 from dagrpo.policy.checkpoint import fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.rollout.make import versions
-from dagrpo.signals import ShouldStop, never
 from dagrpo.trainer.job import train
 from eval.ledger.record import Record
 

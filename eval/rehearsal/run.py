@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import Experiment, load, load_experiment
 from dagrpo.errors import UserError
-from dagrpo.signals import STOPS
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.processes.signals import STOPS
 from eval.rehearsal.judge import stand_in_judge
 from eval.rehearsal.replace import Place, judges, rehearsed
 

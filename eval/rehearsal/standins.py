@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase, Qwen2Tokenizer
 
 from dagrpo import seeds
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import Base, Experiment, HubProblems, MiniBase, MiniProblems, PromptSpec, WordProblems, prompt_spec
+from dagrpo.files.checkpoints import write_atomically
 from dagrpo.plan.shapes import shape_of
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.problems import mini

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from dagrpo.errors import UserError
-from dagrpo.heartbeat import beat
+from dagrpo.processes.heartbeat import beat
 from dagrpo.scorers.judge.prompt import Grades, Question
 from dagrpo.scorers.request import Missing
 

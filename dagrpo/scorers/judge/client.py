@@ -29,11 +29,11 @@ from tenacity import (
 )
 
 from dagrpo.errors import UserError
+from dagrpo.processes.signals import check
 from dagrpo.scorers.judge.batch import Batch, Failed, Outcome
 from dagrpo.scorers.judge.options import JudgeOptions
 from dagrpo.scorers.judge.prompt import BadReply, Grades, Question, read_reply, reply_schema
 from dagrpo.scorers.registry import Tools
-from dagrpo.signals import check
 
 _POLL_SECONDS = 0.05
 _MOST_BYTES = 1 << 20

@@ -12,9 +12,9 @@ from tempfile import gettempdir
 import requests
 
 from dagrpo.errors import UserError
+from dagrpo.processes.signals import check
 from dagrpo.scorers.judge.options import JudgeOptions
 from dagrpo.scorers.registry import Tools
-from dagrpo.signals import check
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _OF_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")

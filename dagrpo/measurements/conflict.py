@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dagrpo import seeds
 from dagrpo.algorithm import Recipe, Rows, find_method, rows_of
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import TrainSpec
 from dagrpo.diagnostics.conflict import (
     conflict_index,
@@ -24,13 +23,14 @@ from dagrpo.diagnostics.conflict import (
 )
 from dagrpo.diagnostics.gradients import Part, Sketch, flat, gram, rollout_gradients
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
 from dagrpo.objectives.gates import margin_mask
 from dagrpo.objectives.similarity import jaccard, ngrams
 from dagrpo.policy.checkpoint import load_policy
 from dagrpo.policy.device import resolve_device
+from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.progress import progress
 from dagrpo.scorers import ConfiguredScorer, ScoreRequest, Tools, make_scorer, to_ten
-from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer.snapshots import GROUPS, MODEL, StoredGroup, read_groups, snapshot_steps
 
 DRAWS = 64

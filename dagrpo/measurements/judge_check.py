@@ -9,18 +9,18 @@ import torch
 from numpy.typing import NDArray
 
 from dagrpo.algorithm import Algorithm, find_method
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import JudgeCheckSpec, ProbeSpec, Probing, TrainSpec, load
 from dagrpo.config import Scorer as ScorerSpec
 from dagrpo.errors import UserError
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.measurements.probe import drawn, sample_groups
 from dagrpo.objectives.gates import margin_mask
 from dagrpo.policy.checkpoint import Policy, load_policy
 from dagrpo.policy.device import resolve_device
-from dagrpo.probe import drawn, sample_groups
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.rollout.make import make_engine
 from dagrpo.scorers import ScoreRequest, Tools, essence, make_scorer, to_ten
-from dagrpo.signals import ShouldStop, never
 from dagrpo.trainer.snapshots import StoredGroup, read_groups
 from dagrpo.verify import make_verifier
 

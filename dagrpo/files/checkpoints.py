@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dagrpo.world import ALONE, World
+from dagrpo.processes.world import ALONE, World
 
 MANIFEST = "manifest.json"
 

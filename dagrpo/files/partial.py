@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dagrpo.checkpoints import flush
+from dagrpo.files.checkpoints import flush
 
 
 class Partial:

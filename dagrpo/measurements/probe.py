@@ -19,23 +19,23 @@ from torch import Tensor
 
 from dagrpo import provenance, seeds
 from dagrpo.algorithm import find_method
-from dagrpo.checkpoints import write_atomically
 from dagrpo.config import ProbeSpec, Probing, RatingSpec
 from dagrpo.diagnostics.gradients import Part, Read, Sketch, flat, gram, rollout_gradients
 from dagrpo.errors import UserError
-from dagrpo.measure_conflict import credit_of, describe, scores_of
+from dagrpo.files.checkpoints import write_atomically
+from dagrpo.files.partial import Partial
+from dagrpo.measurements.conflict import credit_of, describe, scores_of
 from dagrpo.objectives.similarity import jaccard, ngrams
-from dagrpo.partial import Partial
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
+from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.progress import progress
 from dagrpo.records import Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import make_engine
 from dagrpo.scorers import Tools, make_scorer
-from dagrpo.signals import ShouldStop, check, never
 from dagrpo.trainer.snapshots import StoredGroup, StoredRow, read_groups, stored_group
 from dagrpo.verify import Verifier, make_verifier
 
@@ -206,7 +206,7 @@ def described(
     group: StoredGroup, products: Mapping[str, Any], scores: Mapping[str, Tensor], delta: float
 ) -> dict[str, Any]:
     """One group as a line: verdicts, lengths, scores, overlaps and inner products of its rows, and what each scorer's
-    mask would do (:func:`dagrpo.measure_conflict.describe`)."""
+    mask would do (:func:`dagrpo.measurements.conflict.describe`)."""
     recipe = find_method("dr_grpo").algorithm({}, "probe").phases[0].recipe
     grams = [ngrams(row.tokens, NGRAM) for row in group.rows]
     found = torch.tensor(products["gram"], dtype=torch.float64)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from dagrpo.errors import Interrupted, UserError
-from dagrpo.signals import ShouldStop
+from dagrpo.processes.signals import ShouldStop
 
 if TYPE_CHECKING:  # the command line starts without torch
     from torch import Tensor

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from dagrpo.errors import DELIBERATE_EXITS, EXIT_INTERRUPTED, UserError
-from dagrpo.signals import STOPS
+from dagrpo.processes.signals import STOPS
 
 _SEALING = 270
 """Seconds that processes have to seal their state after a SIGTERM: less than a cluster's job is given (five minutes in

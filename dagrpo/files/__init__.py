@@ -1,0 +1,1 @@
+"""Files that survive an interruption: atomic writes, sealed states, partial results, checked text."""

@@ -1,0 +1,1 @@
+"""Processes: the world of ranks, launching, GPU slots, signals, and signs of life."""
