@@ -41,11 +41,15 @@ def benchmark(
     """Run benchmarks over checkpoints by our engine; prints the table, keeps every sample."""
     needs_lm_eval()
     from dagrpo.config import Verifier, parse
+    from dagrpo.errors import UserError
     from dagrpo.processes.signals import stop_flag
     from eval.benchmark_tasks.benchmarks import choose
     from eval.benchmark_tasks.lm_model import find_engine
     from eval.benchmark_tasks.lm_run import Settings, as_text, run
+    from eval.benchmark_tasks.prompts import EXPERIMENT
 
+    if prompt == EXPERIMENT:
+        raise UserError("prompt: 'experiment' is for the section `benchmarks` of one; take think, chat, qwen or plain")
     chosen = choose(tasks)
     settings = Settings(
         benchmarks=chosen,
@@ -73,6 +77,9 @@ def evaluate_benchmarks(
     seed: Annotated[int, typer.Option(help="Seed of every draw.")],
     out: Annotated[Path, typer.Option(help="File of graded samples.")],
     state: Annotated[Path, typer.Option(help="Resumable state; deleted when the job is done.")],
+    evaluated: Annotated[
+        Path | None, typer.Option(help="Samples that evaluation drew of it: what they answer is not asked again.")
+    ] = None,
 ) -> None:
     """Run an experiment's benchmarks over one of its checkpoints."""
     needs_lm_eval()
@@ -80,12 +87,14 @@ def evaluate_benchmarks(
 
     from dagrpo import config
     from dagrpo.processes.signals import stop_flag
+    from eval.benchmark_tasks.drawn import read_drawn
     from eval.benchmark_tasks.lm_run import run_one, settings_of
 
     told = config.load(config.BenchmarksSpec, spec)
     torch.set_num_threads(told.threads)
+    drawn = None if evaluated is None else read_drawn(evaluated)
     with stop_flag() as should_stop:
-        run_one(str(model), settings_of(told, seed), out, state, should_stop)
+        run_one(str(model), settings_of(told, seed), out, state, should_stop, drawn)
 
 
 @app.command("compare-benchmarks")

@@ -83,6 +83,7 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         title=experiment.title,
         replaced=experiment.rehearsal,
+        asks_alike=experiment.benchmarks is not None and experiment.benchmarks.prompt == "experiment",
         subject=names[runs.subject] if runs.subject else None,
         reference=names[experiment.evaluation.reference],
         corpora=[read_corpus(one, f"{base}-" if several else "") for base, one in corpora.items()],

@@ -10,7 +10,7 @@ import torch
 from dagrpo.config import EvaluationSpec, MiniProblems, Problems
 from dagrpo.errors import UserError
 from dagrpo.files.checkpoints import write_atomically
-from dagrpo.policy.checkpoint import load_policy
+from dagrpo.policy.checkpoint import fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
 from dagrpo.problems.store import read_problems
@@ -19,7 +19,7 @@ from dagrpo.records import Problem, Response, Verdict
 from dagrpo.rollout.make import make_engine
 from dagrpo.verify import Verifier, make_verifier
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, check
-from eval.sampling import policy_device, sampled
+from eval.sampling import meta_path, policy_device, sampled
 
 ROWS = 2
 """Problems of each family that are tried."""
@@ -41,7 +41,7 @@ def trial(
 
     The rows of benchmarks are held against the lock. Prompts are rendered, the verifier is given each gold as an answer
     and more demonstrations as responses, the engine samples and the samples are graded. They are written to ``out`` in
-    the form that evaluation writes.
+    the form that evaluation writes, and how they were drawn beside them.
 
     Args:
         source: where the problems are from.
@@ -68,6 +68,8 @@ def trial(
         with make_engine(spec.engine, policy, spec.rollout_rows, device, should_stop) as engine:
             records = sampled([*parts[0], *parts[1]], policy, engine, verifier, spec, seed=0)
     write_atomically(out, "".join(json.dumps(record) + "\n" for record in records).encode())
+    told = {"spec": spec.model_dump(mode="json"), "seed": 0, "model_fingerprint": fingerprint(policy.model)}
+    write_atomically(meta_path(out), json.dumps(told, indent=1).encode())
     verdicts = Counter(record["verdict"] for record in records)
     print(f"{len(records)} samples: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
 

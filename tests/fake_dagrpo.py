@@ -43,7 +43,7 @@ def main() -> None:
         return
     out = Path(options["--out"])
     files = [out / name for name in MADE[verb]] if verb in MADE else [out]
-    if verb == "evaluate":
+    if verb in ("evaluate", "trial"):
         files.append(out.with_suffix(".meta.json"))
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)

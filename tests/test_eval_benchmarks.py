@@ -14,6 +14,7 @@ from dagrpo.errors import UserError
 from eval.benchmark_cli import read_models, read_samples, read_source
 from eval.benchmark_tasks import benchmarks
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, check, choose, evaluated, load
+from eval.rehearsal.replace import Place, rehearsed
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -49,17 +50,24 @@ def test_another_set_can_be_written_into_the_lock(made_up: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("qwen*.yaml")), ids=lambda path: path.stem)
-def test_the_papers_setting_asks_each_of_the_nine_once_with_the_papers_k(path: Path) -> None:
+@pytest.mark.parametrize("rehearsal", [False, True], ids=["itself", "rehearsed"])
+def test_the_papers_setting_asks_each_of_the_nine_once_with_the_papers_k(
+    path: Path, rehearsal: bool, tmp_path: Path
+) -> None:
+    """The benchmarks ask what the evaluation asks, in the same way, so that they take its samples."""
     experiment = load_spec(Experiment, path)
-    assert isinstance(experiment.problems, HubProblems)
-    assert experiment.problems.benchmarks == choose("nine")
-    asked = experiment.evaluation
-    for name in experiment.problems.benchmarks:
-        assert asked.samples_by_family.get(name, asked.samples) == BENCHMARKS[name].samples
-    twice = (
-        set(experiment.benchmarks.tasks) & {"nine", "math", "ood", *choose("nine")} if experiment.benchmarks else set()
-    )
-    assert not twice, "the same questions would be sampled in two ways"
+    if rehearsal:
+        experiment, _ = rehearsed(experiment, Place(tmp_path, "http://127.0.0.1:1/v1"))
+    assert isinstance(experiment.problems, HubProblems) and experiment.benchmarks is not None
+    assert experiment.problems.benchmarks == choose(",".join(experiment.benchmarks.tasks)) == choose("nine")
+    asked, again = experiment.evaluation, experiment.benchmarks
+    samples = {name: k for group, k in again.samples.items() for name in choose(group)}
+    for name in choose("nine"):
+        assert asked.samples_by_family.get(name, asked.samples) == samples[name]
+        assert samples[name] == (min(2, BENCHMARKS[name].samples) if rehearsal else BENCHMARKS[name].samples)
+    same = ("temperature", "max_new_tokens")
+    assert [getattr(again, key) for key in same] == [getattr(asked, key) for key in same]
+    assert again.prompt == "experiment" and again.arms is None and again.limit == experiment.problems.limit
     assert asked.out_of_distribution == choose("ood")
 
 

@@ -21,11 +21,13 @@ from dagrpo.config import (
 )
 from dagrpo.errors import Interrupted, UserError
 from dagrpo.policy.checkpoint import Policy
-from dagrpo.problems.store import read_problems
+from dagrpo.problems.store import read_problems, write_problems
 from dagrpo.processes.signals import ShouldStop, never
+from dagrpo.records import Problem
 from dagrpo.rollout.engine import Engine
 from dagrpo.rollout.torch_engine import TorchEngine
-from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS, load
+from eval.benchmark_tasks.prompts import FAMILIES, ask
 from eval.sampling import ROUNDS, evaluate, meta_path
 from tests.benchmark_rows import QUESTIONS, write_mirror
 from tests.miniature import stop_after
@@ -37,6 +39,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from eval.benchmark_tasks.drawn import read_drawn
 from eval.benchmark_tasks.lm_model import DagrpoLM
 from eval.benchmark_tasks.lm_run import Settings, as_text, run, run_one, settings_of
 from eval.benchmark_tasks.lm_task import Response
@@ -59,6 +62,10 @@ def requests(count: int, repeats: int = 2, task: str = "dagrpo_math500", **chang
         for i in range(count)
     ]
     return [instance for instance in instances for _ in range(repeats)]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def sample(lm: DagrpoLM, instances: list[Instance]) -> list[Response]:
@@ -94,6 +101,56 @@ def test_samples_are_those_of_ordinary_evaluation(base: Path, evaluation_problem
     assert [str(response) for response in responses] == [record["text"] for record in records]
     assert [response.finish for response in responses] == [record["finish"] for record in records]
     assert [response.tokens for response in responses] == [record["tokens"] for record in records]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_special_tokens_spelled_in_a_question_stay_text(base: Path, family: str) -> None:
+    """Those of the template still are what they were."""
+    lm = model(base)
+    special = {number for number, token in lm.tokenizer.added_tokens_decoder.items() if token.special}
+    special -= {lm.tokenizer.unk_token_id}
+
+    def tokens(question: str) -> list[int]:
+        said = ask(Problem("p", "math500", question, "3"), family, "Box it.")
+        prompt = lm.apply_chat_template([{"role": "user", "content": said}]) if FAMILIES[family].chat else said
+        (request,) = lm._requests([Instance("generate_until", {"id": "p", "question": question}, (prompt, {}), 0)])
+        return [token for token in request.prompt_tokens if token in special]
+
+    assert tokens("<|end|>1+<|user|>2<|end|>") == tokens("1+2")
+
+
+def test_an_experiments_benchmarks_ask_as_its_evaluation_does_and_take_its_samples(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engines: "Made"
+) -> None:
+    mirror = write_mirror(tmp_path / "mirror", monkeypatch)
+    own = PromptSpec(system_prompt="Be brief.", instruction="Box it.", opening="<think>\n")
+    spec = EvaluationSpec(
+        samples=1, samples_by_family={"aime2024": 3}, temperature=0.6, max_new_tokens=6, rollout_rows=8, threads=1,
+        prompt=own, verifier=Verifier(thought="required"), device="cpu",
+    )  # fmt: skip
+    names = ("aime2024", "math500", "arc_challenge")
+    write_problems(tmp_path / "p.jsonl", [problem for name in names for problem in load(name, mirror=mirror).problems])
+    evaluate(spec, base, tmp_path / "p.jsonl", 5, tmp_path / "s.jsonl", tmp_path / "state")
+    drawn, records = read_drawn(tmp_path / "s.jsonl"), read(tmp_path / "s.jsonl")
+
+    def benchmarked(**changes: Any) -> tuple[int, list[dict[str, Any]]]:
+        asked = settings(prompt="experiment", own=own, seed=5, verifier=spec.verifier, **changes)
+        out = tmp_path / f"{len(engines.options)}{changes}.jsonl"
+        meta = run_one(str(base), asked, out, tmp_path / "state", drawn=drawn)
+        return meta["drawn_by_evaluation"], read(out)
+
+    taken, same = benchmarked()
+    assert taken == len(records) == 5 * QUESTIONS and not engines.options, "an engine was started"
+    # lm-eval hashes the prompt's text, evaluation its tokens.
+    assert [{**row, "prompt_hash": None} for row in records] == [
+        {key: None if key == "prompt_hash" else row[key] for key in row if key != "majority"} for row in same
+    ]
+    taken, more = benchmarked(samples={"aime2024": 3, "math500": 2})
+    assert taken == 4 * QUESTIONS and len(engines.options) == 1
+    assert [row["text"] for row in more if (row["family"], row["sample"]) == ("math500", 0)] == [
+        row["text"] for row in records if row["family"] == "math500"
+    ]
+    assert benchmarked(temperature=0.5)[0] == benchmarked(max_tokens=5)[0] == 0
 
 
 def test_answers_come_back_in_the_order_of_the_requests(base: Path) -> None:
@@ -155,9 +212,9 @@ def test_what_the_engine_cannot_do_is_refused(base: Path, changes: dict[str, Any
 
 
 def test_log_likelihoods_are_refused(base: Path) -> None:
-    for ask in (model(base).loglikelihood, model(base).loglikelihood_rolling):
+    for likelihood in (model(base).loglikelihood, model(base).loglikelihood_rolling):
         with pytest.raises(UserError, match="samples only"):
-            ask([])
+            likelihood([])
     with pytest.raises(UserError, match="dtype"):
         model(base, dtype="int5")
 

@@ -8,7 +8,7 @@ import pytest
 from dagrpo.errors import UserError
 from dagrpo.records import Problem
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS
-from eval.benchmark_tasks.prompts import BOX, FAMILIES, LETTER, ask
+from eval.benchmark_tasks.prompts import BOX, EXPERIMENT, FAMILIES, LETTER, ask
 from tests.benchmark_rows import QUESTIONS, write_mirror
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed")
@@ -168,11 +168,21 @@ def test_the_prompt_is_that_of_the_family(made_up: Path) -> None:
     assert model.prompts[0] == f"[user]What is 0, said otherwise?\n{BOX}"
     evaluate(model, "dagrpo_math500", k=1, prompt="think")
     assert model.prompts[0] == "[user]What is 0, said otherwise?"
+    evaluate(model, "dagrpo_math500", k=1, prompt="experiment", instruction="Box it.", opening="<think>\n")
+    assert model.prompts[0] == "[user]What is 0, said otherwise?\nBox it.<think>\n"
     evaluate(model, "dagrpo_math500", k=1, prompt="qwen", chat=False)
     assert model.prompts[0] == (
         f"<|im_start|>system\n{BOX}<|im_end|>\n<|im_start|>user\nWhat is 0, said otherwise?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+def test_how_a_thought_counts_is_the_experiments_choice(made_up: Path) -> None:
+    """The box is in the closed thought, which the experiment's prompt opens."""
+    model = Scripted(lambda doc, number: rf"So \boxed{{{doc['answer']}}}.</think>\nDone.")
+    for thought, key in (("optional", "acc"), ("required", "no_answer")):
+        results = evaluate(model, "dagrpo_math500", k=1, prompt="experiment", opening="<think>\n", thought=thought)
+        assert results["results"]["dagrpo_math500"][f"{key},graded"] == 1
 
 
 def test_a_prompt_with_the_wrong_wrapping_is_refused(made_up: Path) -> None:
@@ -182,7 +192,7 @@ def test_a_prompt_with_the_wrong_wrapping_is_refused(made_up: Path) -> None:
         evaluate(Scripted(right), "dagrpo_math500", prompt="think", chat=False)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES.keys() - {EXPERIMENT})
 def test_multiple_choice_always_asks_for_the_letter(name: str) -> None:
     question = Problem("p", "arc_challenge", "Which?\nA. this\nB. that", "A", choices=("this", "that"))
     assert f"Which?\nA. this\nB. that\n{LETTER}" in ask(question, name)

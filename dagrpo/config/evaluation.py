@@ -28,7 +28,11 @@ class Benchmarks(Strict):
 
     tasks: tuple[str, ...] = Field(("nine",), min_length=1, description="Benchmarks by name, or nine, math, ood, all.")
     arms: tuple[Name, ...] | None = Field(None, description="Arms beside the base, the reference among them; or all.")
-    prompt: Literal["think", "chat", "qwen", "plain"] = Field("chat", description="How the model wants to be asked.")
+    prompt: Literal["experiment", "think", "chat", "qwen", "plain"] = Field(
+        "chat",
+        description="How the model wants to be asked; experiment: by this experiment's system prompt, instruction and "
+        "opening, and what its evaluation has sampled so is not sampled again.",
+    )
     samples: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict, description="k of avg@k by benchmark or group, where it is not the benchmark's own."
     )

@@ -95,10 +95,14 @@ class EvaluationSpec(Strict):
 
 
 class BenchmarksSpec(Strict):
-    """All that the benchmarks of one checkpoint read; ``benchmarks`` are names, no groups."""
+    """All that the benchmarks of one checkpoint read; ``benchmarks`` are names, no groups.
+
+    ``own`` is the experiment's prompt, where ``prompt`` says that it asks.
+    """
 
     benchmarks: tuple[str, ...]
     prompt: str
+    own: PromptSpec = Field(PromptSpec(), exclude_if=lambda prompt: prompt == PromptSpec())
     samples: dict[str, int]
     temperature: float
     max_new_tokens: int
@@ -189,6 +193,7 @@ def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
     assert settings is not None
     return BenchmarksSpec(
         benchmarks=settings.tasks,
+        own=prompt_spec(experiment) if settings.prompt == "experiment" else PromptSpec(),
         verifier=experiment.verifier if experiment.verifier.kind == "math" else Verifier(),
         device=experiment.device,
         engine=experiment.engine,

@@ -1,7 +1,7 @@
 """From a problem to token ids: the rendered question, and the demonstration that answers it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,16 +40,31 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
     The opening is that of the configuration, after a thought that the template opens by itself.
 
     Raises:
-        UserError: where the tokenizer has no chat template, or one that refuses these messages or leaves one out.
+        UserError: like :func:`as_chat`.
     """
-    if not tokenizer.chat_template:
-        raise UserError("the base has no chat template; add chat_template.jinja to its folder")
     question = f"{problem.prompt}\n{prompt.instruction}" if prompt.instruction else problem.prompt
     texts, mark = quoted([prompt.system_prompt or "", question], tokenizer)
     both = zip(("system", "user"), texts, strict=True)
     messages = [{"role": role, "content": text} for role, text in both if role == "user" or text]
+    text = as_chat(messages, tokenizer)
+    opening = prompt.opening or ""
+    return Prompt(encode(f"{text}{opening}", mark, tokenizer), opened_thought(text) + opening)
+
+
+def as_chat(messages: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase, **settings: bool) -> str:
+    """Write messages through the tokenizer's chat template, up to where the response begins.
+
+    Args:
+        settings: in place of ``add_generation_prompt=True``, which ends the text with the head of the response.
+
+    Raises:
+        UserError: where the tokenizer has no chat template, or one that refuses these messages or leaves one out.
+    """
+    if not tokenizer.chat_template:
+        raise UserError("the base has no chat template; add chat_template.jinja to its folder")
+    told = settings or {"add_generation_prompt": True}
     try:
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, **told)
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"the base's chat template cannot be used ({error}); correct chat_template.jinja in its folder, or, where "
@@ -61,8 +76,7 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, prompt: PromptS
                 f"the base's chat template leaves the message of the {message['role']} out; correct "
                 "chat_template.jinja in its folder, or, where it takes no system message, leave system_prompt out"
             )
-    opening = prompt.opening or ""
-    return Prompt(encode(f"{text}{opening}", mark, tokenizer), opened_thought(text) + opening)
+    return text
 
 
 def quoted(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], str]:

@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,12 @@ from dagrpo.errors import UserError
 from dagrpo.files.partial import Partial
 from dagrpo.policy.checkpoint import fingerprint, load_policy, window_of
 from dagrpo.policy.device import resolve_device
+from dagrpo.problems.prompts import as_chat, quoted
 from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.progress import progress
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.rollout.make import engine_essence, make_engine, versions
+from eval.benchmark_tasks.drawn import Drawn, Sample
 from eval.benchmark_tasks.lm_task import Response
 from eval.sampling import ROUNDS, batches, policy_device
 
@@ -40,12 +44,21 @@ def find_engine(name: str) -> EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What one task asks for; ``places`` are where its samples stand among all that is asked for."""
+    """What one task asks for; ``places`` are where its samples stand among all that is asked for.
+
+    ``known`` holds for each request the samples that need not be drawn, or ``None``.
+    """
 
     task: str
     places: list[int]
     requests: list[Request]
+    known: list[list[Sample] | None]
     sampling: Sampling
+
+    @property
+    def unknown(self) -> list[Request]:
+        """The requests that are to be sampled."""
+        return [request for request, known in zip(self.requests, self.known, strict=True) if known is None]
 
 
 @register_model("dagrpo")
@@ -60,6 +73,7 @@ class DagrpoLM(LM):
         state: where finished batches are kept, so that a killed run loses at most one; nowhere if left out.
         engine: what samples; a name, as lm-eval hands it over, stands for that engine's defaults.
         should_stop: looked at between decoding steps.
+        drawn: samples of this checkpoint that are taken where they answer what is asked.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class DagrpoLM(LM):
         state: str | Path | None = None,
         engine: EngineOptions | str = "torch",
         should_stop: ShouldStop = never,
+        drawn: Drawn | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -92,6 +107,7 @@ class DagrpoLM(LM):
         self.rows = int(batch_size)
         self.fingerprint = fingerprint(self.policy.model)
         self.state = None if state is None else Path(state)
+        self.drawn, self.taken = drawn, 0
 
     @property
     def card(self) -> dict[str, Any]:
@@ -116,13 +132,12 @@ class DagrpoLM(LM):
         """Write messages as a prompt. Raises ``UserError`` where the tokenizer has no chat template."""
         if not self.tokenizer.chat_template:
             raise UserError(f"{self.name}: the tokenizer has no chat template; choose the prompt plain or qwen")
-        text: str = self.tokenizer.apply_chat_template(
+        return as_chat(
             chat_history,
-            tokenize=False,
+            self.tokenizer,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
-        return text
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into its results about the model."""
@@ -131,7 +146,8 @@ class DagrpoLM(LM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Sample responses, benchmark by benchmark, in the order of ``requests``.
 
-        The same instance, asked for again, is the next sample of its question. One engine serves all benchmarks.
+        The same instance, asked for again, is the next sample of its question. One engine serves all benchmarks, and
+        none is started where all samples are drawn already.
 
         Raises:
             UserError: settings that the engine does not offer, or a prompt without room for the response.
@@ -139,10 +155,15 @@ class DagrpoLM(LM):
         """
         tasks = dict.fromkeys(request.task_name for request in requests)
         jobs = [self._job(str(task), requests) for task in tasks]  # first, for an engine may take a minute to start
+        self.taken = sum(len(known) for job in jobs for known in job.known if known)
         responses: dict[int, str] = {}
-        with make_engine(self.engine, self.policy, self.rows, self._device, self.should_stop) as engine:
+        with ExitStack() as stack:
+            engine = None
+            if any(job.unknown for job in jobs):
+                made = make_engine(self.engine, self.policy, self.rows, self._device, self.should_stop)
+                engine = stack.enter_context(made)
             for job in jobs:
-                responses.update(zip(job.places, self._sample(job, engine), strict=True))
+                responses.update(zip(job.places, self._responses(job, engine), strict=True))
         return [responses[place] for place in range(len(requests))]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -160,15 +181,31 @@ class DagrpoLM(LM):
             raise UserError(f"{task}: its questions ask for different generation settings; give them one")
         requests = self._requests(instances)
         self._check_room(task, requests, sampling.max_new_tokens)
-        return _Job(task, places, requests, sampling)
+        engine = engine_essence(self.engine)
+        known = [
+            self.drawn.answers(request, sampling, self.fingerprint, engine) if self.drawn else None
+            for request in requests
+        ]
+        return _Job(task, places, requests, known, sampling)
 
-    def _sample(self, job: _Job, engine: Engine) -> list[Response]:
+    def _responses(self, job: _Job, engine: Engine | None) -> list[Response]:
+        """All responses of a job, those that were known in their places."""
+        fresh = iter(self._sample(job, engine) if engine is not None and job.unknown else [])
+        rows = [
+            row
+            for request, known in zip(job.requests, job.known, strict=True)
+            for row in (known if known is not None else islice(fresh, request.samples))
+        ]
+        return [Response.of(row["text"], row["tokens"], row["finish"]) for row in rows]
+
+    def _sample(self, job: _Job, engine: Engine) -> list[Sample]:
         partial = None if self.state is None else Partial(self.state / job.task, self._identity(job))
-        rows: list[dict[str, Any]] = []
+        rows: list[Sample] = []
         if partial is not None:
             rows = [json.loads(line) for line in partial.content().decode().splitlines()]
-        todo = batches(job.requests, [request.samples for request in job.requests], self.rows)
-        with progress(job.task.removeprefix("dagrpo_"), len(job.places)) as report:
+        counts = [request.samples for request in job.unknown]
+        todo = batches(job.unknown, counts, self.rows)
+        with progress(job.task.removeprefix("dagrpo_"), sum(counts)) as report:
             report(len(rows))
             for batch in todo[0 if partial is None else partial.batches :]:
                 rollouts = [rollout for group in engine.sample(batch, job.sampling) for rollout in group]
@@ -177,7 +214,7 @@ class DagrpoLM(LM):
                     partial.append(new)
                 rows += new
                 report(len(rows))
-        return [Response.of(row["text"], row["tokens"], row["finish"]) for row in rows]
+        return rows
 
     def _requests(self, instances: Sequence[Instance]) -> list[Request]:
         """One request a question; the samples of a question follow each other in what lm-eval asks for."""
@@ -189,14 +226,25 @@ class DagrpoLM(LM):
                 requests[-1] = Request(before.problem_id, before.prompt_tokens, before.samples + 1)
                 continue
             last = instance
-            name = instance.doc.get("id", instance.doc_id) if isinstance(instance.doc, dict) else instance.doc_id
-            requests.append(Request(str(name), self._encode(instance.args[0]), 1))
+            doc = instance.doc if isinstance(instance.doc, dict) else {}
+            name, question = doc.get("id", instance.doc_id), doc.get("question", "")
+            requests.append(Request(str(name), self._encode(instance.args[0], question), 1))
         return requests
 
-    def _encode(self, prompt: str) -> tuple[int, ...]:
-        """As lm-eval's own model does: a prompt that begins with the begin token gets no second one."""
+    def _encode(self, prompt: str, question: str = "") -> tuple[int, ...]:
+        """As lm-eval's own model does: a prompt that begins with the begin token gets no second one. But special tokens
+        that the question spells out stay text, as everywhere here."""
         begin = self.tokenizer.bos_token
-        return tuple(self.tokenizer.encode(prompt, add_special_tokens=not (begin and prompt.startswith(begin))))
+        begins = not (begin and prompt.startswith(begin))
+        question = question.strip()
+        (marked, _), mark = quoted([question, prompt], self.tokenizer)
+        # Without a special token in the question nothing is marked, and the prompt is encoded whole.
+        pieces = prompt.replace(question, marked).split(mark) if marked != question else [prompt]
+        return tuple(
+            token
+            for place, piece in enumerate(pieces)
+            for token in self.tokenizer.encode(piece, add_special_tokens=begins and place == 0)
+        )
 
     def _check_room(self, task: str, requests: Sequence[Request], budget: int) -> None:
         window = window_of(self.policy.model)
@@ -208,7 +256,7 @@ class DagrpoLM(LM):
             )
 
     def _identity(self, job: _Job) -> str:
-        asked = [(request.problem_id, request.prompt_tokens, request.samples) for request in job.requests]
+        asked = [(request.problem_id, request.prompt_tokens, request.samples) for request in job.unknown]
         engine = engine_essence(self.engine).model_dump(mode="json")
         what = [self.fingerprint, self.rows, ROUNDS, engine, repr(job.sampling), asked, self.card]
         return sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -15,13 +15,14 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 
 from dagrpo import seeds
-from dagrpo.config import BenchmarksSpec, EngineOptions, TorchEmbedded
+from dagrpo.config import BenchmarksSpec, EngineOptions, PromptSpec, TorchEmbedded
 from dagrpo.config import Verifier as VerifierSpec
 from dagrpo.errors import UserError
 from dagrpo.files.checkpoints import write_atomically
 from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.rollout.make import engine_essence
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, TASKS, Benchmark, find
+from eval.benchmark_tasks.drawn import Drawn
 from eval.benchmark_tasks.lm_model import DagrpoLM
 from eval.benchmark_tasks.prompts import family_of
 from eval.sampling import meta_path
@@ -34,11 +35,13 @@ RATES = ("no_answer", "truncated", "timeout", "disagreement")
 class Settings:
     """How benchmarks are run; the defaults are the papers' (DaGRPO, arXiv 2512.06337; LUFFY, arXiv 2504.14945).
 
-    ``samples`` holds k of avg@k where it is not the benchmark's own. ``limit`` keeps the first questions only.
+    ``own`` is the prompt of the experiment, where ``prompt`` is ``experiment``. ``samples`` holds k of avg@k where it
+    is not the benchmark's own. ``limit`` keeps the first questions only.
     """
 
     benchmarks: tuple[str, ...]
     prompt: str
+    own: PromptSpec = field(default_factory=PromptSpec)
     samples: dict[str, int] = field(default_factory=dict)
     temperature: float = 0.6
     max_tokens: int = 8192
@@ -58,6 +61,7 @@ def settings_of(spec: BenchmarksSpec, seed: int) -> Settings:
     return Settings(
         benchmarks=spec.benchmarks,
         prompt=spec.prompt,
+        own=spec.own,
         samples=spec.samples,
         temperature=spec.temperature,
         max_tokens=spec.max_new_tokens,
@@ -165,12 +169,22 @@ def as_text(table: pd.DataFrame) -> str:
     return "\n\n".join([text, *notes])
 
 
-def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop: ShouldStop = never) -> dict[str, Any]:
+def run_one(
+    model: str,
+    settings: Settings,
+    path: Path,
+    state: Path,
+    should_stop: ShouldStop = never,
+    drawn: Drawn | None = None,
+) -> dict[str, Any]:
     """Run benchmarks over one checkpoint, and return what ``<path stem>.meta.json`` says of the samples in ``path``.
 
     The samples have the form that ordinary evaluation writes, with ``majority`` besides: the score of maj@k. What is
     finished is not run again; ``state`` holds finished batches until then. ``<path stem>.lm_eval.json`` has the results
     as lm-eval writes them.
+
+    Args:
+        drawn: samples of the experiment's own evaluation, which are taken where they answer what is asked.
 
     Raises:
         UserError, Interrupted: like :func:`run`.
@@ -186,6 +200,7 @@ def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop
         state=state,
         engine=settings.engine,
         should_stop=should_stop,
+        drawn=drawn,
     )
     meta: dict[str, Any] = {
         "spec": _told(settings),
@@ -209,9 +224,11 @@ def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop
                 "k": settings.samples,
                 "source": settings.source,
                 "mirror": settings.mirror,
-                **settings.verifier.model_dump(include={"judge", "workers", "seconds"}),
+                **settings.own.model_dump(include={"instruction", "opening"}),
+                **settings.verifier.model_dump(include={"judge", "thought", "workers", "seconds"}),
             },
         ),
+        system_instruction=settings.own.system_prompt,
         apply_chat_template=family_of(settings.prompt).chat,
         gen_kwargs={
             "temperature": settings.temperature,
@@ -225,6 +242,7 @@ def run_one(model: str, settings: Settings, path: Path, state: Path, should_stop
     meta |= {
         "data": {name: results["configs"][find(name).task]["metadata"]["data"] for name in settings.benchmarks},
         "limited": _limited(results["n-samples"], settings.benchmarks),
+        "drawn_by_evaluation": lm.taken,
     }
     lines = [
         json.dumps(record) + "\n"
@@ -265,6 +283,8 @@ def _records(benchmark: str, example: dict[str, Any], seed: int) -> list[dict[st
 def _told(settings: Settings) -> dict[str, Any]:
     """The settings that all checkpoints of a table share."""
     told = {**asdict(settings), "verifier": settings.verifier.model_dump(), "seed": None}
+    if (own := told.pop("own")) != PromptSpec():
+        told["own"] = own.model_dump()
     engine = engine_essence(told.pop("engine"))
     # What the torch engine has sampled needs no word for it to stay up to date.
     return told if engine.kind == "torch" else {**told, "engine": engine.model_dump(mode="json")}

@@ -3,6 +3,7 @@
 For the files in ``tasks/``, whichever model of lm-eval runs them. Metadata (``--metadata key=value``) may hold:
 
 ``prompt``    family of prompts, see :mod:`eval.benchmark_tasks.prompts`
+``instruction``, ``opening``  an experiment's own, where ``prompt`` is ``experiment``
 ``k``         samples of each question, in place of the task's own number; or these numbers by benchmark
 ``source``    ``mirror`` or ``hub``, see :mod:`eval.benchmark_tasks.benchmarks`
 ``mirror``    folder that holds ``benchmarks/``, in place of DAGRPO_MIRROR
@@ -81,7 +82,12 @@ class Benchmark(ConfigurableTask):
         metadata["data"] = loaded.source
         self.problems = {problem.id: problem for problem in loaded.problems}
         rows = [
-            {"id": problem.id, "prompt": ask(problem, metadata["prompt"]), "answer": problem.answer}
+            {
+                "id": problem.id,
+                "question": problem.prompt,
+                "prompt": ask(problem, metadata["prompt"], metadata.get("instruction")),
+                "answer": problem.answer,
+            }
             for problem in loaded.problems
         ]
         self.dataset = {"test": Dataset.from_list(rows)}
@@ -94,7 +100,7 @@ class Benchmark(ConfigurableTask):
             raise UserError(
                 f"prompt: {name!r} {fault}; {cure} --apply_chat_template, or choose another by --metadata prompt=..."
             )
-        return super().fewshot_context(doc, num_fewshot, **settings)
+        return super().fewshot_context(doc, num_fewshot, **settings) + self._own_opening
 
     def apply_filters(self) -> None:
         """Grade all responses; each instance gets the record of each of its samples and the score of their majority."""
@@ -102,7 +108,7 @@ class Benchmark(ConfigurableTask):
         problems = [self.problems[instance.doc["id"]] for instance in instances]
         finishes = [[self._finish(response) for response in instance.resps] for instance in instances]
         rows = [
-            (problem, Sampled(str(response), finish, opened_thought(instance.args[0])))
+            (problem, Sampled(str(response), finish, self._opening(instance.args[0])))
             for problem, instance, ends in zip(problems, instances, finishes, strict=True)
             for response, finish in zip(instance.resps, ends, strict=True)
         ]
@@ -117,9 +123,18 @@ class Benchmark(ConfigurableTask):
             about = {
                 "problem_hash": problem.digest(),
                 "level": problem.level,
-                "opening": opened_thought(instance.args[0]),
+                "opening": self._opening(instance.args[0]),
             }
             instance.filtered_resps[GRADED] = {**about, "samples": records, "majority": agreed}
+
+    @property
+    def _own_opening(self) -> str:
+        """The opening of the experiment that asks, which every prompt ends with."""
+        return str(self.config.metadata.get("opening") or "")
+
+    def _opening(self, prompt: str) -> str:
+        """What of the response a prompt holds already."""
+        return opened_thought(prompt.removesuffix(self._own_opening)) + self._own_opening
 
     def _finish(self, response: str) -> Finish:
         if isinstance(response, Response):

@@ -33,7 +33,11 @@ class Family:
     after: str = ""
 
 
+EXPERIMENT = "experiment"
+"""The family that asks as an experiment does: with its system prompt, its instruction and its opening."""
+
 FAMILIES = {
+    EXPERIMENT: Family(chat=True, instructed=False),
     # The model's template brings its system prompt and opens the thought, as in LUFFY (arXiv 2504.14945).
     "think": Family(chat=True, instructed=False),
     "chat": Family(chat=True, instructed=True),
@@ -49,9 +53,15 @@ def family_of(name: str) -> Family:
     return FAMILIES[name]
 
 
-def ask(problem: Problem, name: str) -> str:
-    """Write what the user says to a model of family ``name``; with the chat template left out, the whole prompt."""
+def ask(problem: Problem, name: str, own: str | None = None) -> str:
+    """Write what the user says to a model of family ``name``; with the chat template left out, the whole prompt.
+
+    Args:
+        own: the experiment's instruction, for its own family, which says nothing else.
+    """
     family = family_of(name)
     instruction = LETTER if problem.choices else BOX if family.instructed else ""
+    if name == EXPERIMENT:
+        instruction = own or ""
     question = "\n".join(filter(None, (problem.prompt, instruction)))
     return f"{family.before}{question}{family.after}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dagrpo.config import Experiment, HubProblems, MiniBase, MiniProblems, Scorer, VllmColocated, WordProblems
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, choose
 
 Keys = tuple[str, ...]
 
@@ -163,7 +164,9 @@ def _budgets(experiment: Experiment) -> Iterator[tuple[Keys, Any]]:
     yield ("evaluation", "samples_by_family"), by_family
     if experiment.benchmarks is not None:
         yield ("benchmarks", "mirror"), None  # that of the problems
-        yield ("benchmarks", "samples"), {"all": 1, "math": few}
+        asked = {name: BENCHMARKS[name].samples for name in choose(",".join(experiment.benchmarks.tasks))}
+        asked |= {name: k for group, k in experiment.benchmarks.samples.items() for name in choose(group)}
+        yield ("benchmarks", "samples"), {name: min(k, few) for name, k in asked.items()}
         yield from _capped(experiment, ("benchmarks",), {"max_new_tokens": TOKENS})
     for keys in ((), *(("arms", name) for name in experiment.arms)):
         yield from _capped(experiment, (*keys, "train"), TRAIN)

@@ -5,6 +5,7 @@ rule benchmarks:
     input:
         spec="<results>/specs/benchmarks.json",
         model=model_of,
+        evaluated=evaluated,
     output:
         samples="<results>/benchmarks/{base}/{arm}/seed{seed}.jsonl",
         meta="<results>/benchmarks/{base}/{arm}/seed{seed}.meta.json",
@@ -16,11 +17,12 @@ rule benchmarks:
         gpu=gpus(),
     params:
         state=f"results/{EXPERIMENT.name}/state/benchmarks/{{base}}.{{arm}}.seed{{seed}}",
+        evaluated=lambda wildcards, input: [f"--evaluated={path}" for path in input.get("evaluated", [])],
     message:
         "benchmarks of {wildcards.arm} from {wildcards.base}, seed {wildcards.seed}"
     shell:
         "exec {GPU_SLOT}dagrpo evaluate-benchmarks --spec {input.spec:q} --model {input.model:q} --seed {wildcards.seed}"
-        " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
+        " --out {output.samples:q} --state {params.state:q} {params.evaluated:q} > {log:q} 2>&1"
 
 
 rule contamination:

@@ -233,6 +233,21 @@ def trials(wildcards):
     return [f"<results>/trial/{wildcards.base}/{name}" for name in files]
 
 
+def asks_alike():
+    """Whether the benchmarks ask as the experiment's evaluation does, so that they take its samples."""
+    return EXPERIMENT.benchmarks is not None and EXPERIMENT.benchmarks.prompt == "experiment"
+
+
+def evaluated(wildcards):
+    """Samples of a checkpoint that its benchmarks take."""
+    return ["<results>/samples/{base}/{arm}/seed{seed}.jsonl"] if asks_alike() else []
+
+
+def tried(wildcards):
+    """Samples of a corpus' first base that the benchmarks' trial takes."""
+    return ["<results>/trial/{base}/samples.jsonl"] if asks_alike() else []
+
+
 def model_of(wildcards):
     """The checkpoint that an arm's samples come from."""
     if wildcards.arm == "base":

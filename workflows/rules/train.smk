@@ -33,7 +33,8 @@ rule trial:
         train="<results>/problems/train.jsonl",
         problems="<results>/problems/evaluation.jsonl",
     output:
-        "<results>/trial/{base}/samples.jsonl",
+        samples="<results>/trial/{base}/samples.jsonl",
+        meta="<results>/trial/{base}/samples.meta.json",
     log:
         "<logs>/trial/{base}.log",
     priority: 30
@@ -44,13 +45,14 @@ rule trial:
         "try base {wildcards.base} on a few problems, before any training"
     shell:
         "exec {GPU_SLOT}dagrpo trial --spec {input.spec:q} --model {input.model:q} --train {input.train:q}"
-        " --problems {input.problems:q} --source {input.source:q} --out {output:q} > {log:q} 2>&1"
+        " --problems {input.problems:q} --source {input.source:q} --out {output.samples:q} > {log:q} 2>&1"
 
 
 rule trial_benchmarks:
     input:
         spec="<results>/specs/trial_benchmarks.json",
         model=first_base,
+        evaluated=tried,
     output:
         samples="<results>/trial/{base}/benchmarks.jsonl",
         meta="<results>/trial/{base}/benchmarks.meta.json",
@@ -63,11 +65,12 @@ rule trial_benchmarks:
         gpu=gpus(),
     params:
         state=f"results/{EXPERIMENT.name}/state/trial/{{base}}",
+        evaluated=lambda wildcards, input: [f"--evaluated={path}" for path in input.get("evaluated", [])],
     message:
         "try base {wildcards.base} on a question of each benchmark, before any training"
     shell:
         "exec {GPU_SLOT}dagrpo evaluate-benchmarks --spec {input.spec:q} --model {input.model:q} --seed 0"
-        " --out {output.samples:q} --state {params.state:q} > {log:q} 2>&1"
+        " --out {output.samples:q} --state {params.state:q} {params.evaluated:q} > {log:q} 2>&1"
 
 
 rule judge_check:
