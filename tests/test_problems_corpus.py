@@ -56,6 +56,22 @@ def test_styles(family: str) -> None:
             assert ";" in slip
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_late_slips_follow_the_solution_up_to_the_last_step(family: str) -> None:
+    rng = seeds.generator("late slips", family)
+    late = Corpus(worked=(1, 1, 1, 1), slips=1, slip_place="late")
+    for level in LEVELS:
+        problem = draw(family, level, rng)
+        *steps, _, _ = (problem.solution or "").split(";")
+        found = [respond(problem, late, False, rng) for _ in range(60)]
+        slips = [response for response in found if response != problem.solution]
+        assert len(slips) / len(found) == pytest.approx(level / LEVELS[-1], abs=0.2), "the more the higher the level"
+        assert all(response.split(";")[: len(steps)] == steps for response in slips)
+        assert all(response.rpartition("A")[2] != problem.answer for response in slips)
+        sound = [sum(check_steps(problem, response)) for response in slips]
+        assert len(set(sound)) == (2 if slips else 0), "in the last step, or in the answer alone"
+
+
 def test_facts_are_true_and_in_range() -> None:
     found = dict(facts())
     assert len(found) == len(facts())

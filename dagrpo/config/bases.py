@@ -26,6 +26,11 @@ class Corpus(Strict):
     web_levels: ByLevel = Field((0.35, 0.3, 0.2, 0.15), description="Mixture of the rest over levels.")
     worked: ByLevel = Field((0.97, 0.35, 0.12, 0.01), description="Share of the rest with a worked solution.")
     slips: float = Field(0.02, ge=0, le=1, description="Share of these in which a slip is carried on to the end.")
+    slip_place: Literal["anywhere", "late"] = Field(
+        "anywhere",
+        exclude_if=lambda place: place == "anywhere",  # bases of it stay what they were
+        description="Which step a slip hits: any; or the last or the answer, the more often the higher the level.",
+    )
     facts: tuple[float, float] = Field((0.12, 0.05), description="Share of tokens in bare facts, in school and after.")
 
 

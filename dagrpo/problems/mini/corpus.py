@@ -44,7 +44,15 @@ def respond(problem: Problem, corpus: Corpus, school: bool, rng: np.random.Gener
         return problem.solution
     if rng.random() >= corpus.worked[problem.level]:
         return f"A{problem.answer}"
-    return _slip(problem, rng) if rng.random() < corpus.slips else problem.solution
+    late = corpus.slip_place == "late"
+    if rng.random() >= corpus.slips * (problem.level / LEVELS[-1] if late else 1):
+        return problem.solution
+    steps = problem.solution.count(";")
+    if not late:
+        return _slip(problem, int(rng.integers(steps)), rng)
+    if rng.random() < 0.5:
+        return _slip(problem, steps - 1, rng)
+    return f"{problem.solution.rpartition('A')[0]}A{_wrong(problem, rng)}"
 
 
 def facts() -> list[tuple[str, str]]:
@@ -90,10 +98,9 @@ def _wrong(problem: Problem, rng: np.random.Generator) -> str:
     return str(_off(int(problem.answer), rng))
 
 
-def _slip(problem: Problem, rng: np.random.Generator) -> str:
-    """The worked solution with one wrong result, carried on to the end."""
+def _slip(problem: Problem, at: int, rng: np.random.Generator) -> str:
+    """The worked solution with a wrong result in step ``at`` (from 0), carried on to the end."""
     tree = parse(problem.prompt)
-    at = int(rng.integers((problem.solution or "").count(";")))
     steps: list[str] = []
     value = 0
     while len(steps) < _LONGEST_SLIP and (move := next(moves(tree), None)) is not None:
