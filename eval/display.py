@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from eval.ranking import table as ranking
-from eval.render import Cell, Display, signed
+from eval.render import Cell, Display, interval, percent, signed
 
 Frames = Mapping[str, pd.DataFrame]
 Row = tuple[Cell, ...]
@@ -330,14 +330,12 @@ def heading(block: pd.DataFrame) -> str:
 
 
 def _entry(row: Any, bold: bool = False) -> Cell:
-    return Cell(f"{100 * row['mean']:.1f}", f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]", bool(bold))
+    return Cell(percent(row["mean"]), interval(row["low"], row["high"], percent), bool(bold))
 
 
 def _versus(row: Any) -> Cell:
     mark = " *" if row["told_apart"] else ""
-    return Cell(
-        signed(row["difference"]) + mark, f"[{signed(row['difference_low'])}, {signed(row['difference_high'])}]"
-    )
+    return Cell(signed(row["difference"]) + mark, interval(row["difference_low"], row["difference_high"], signed))
 
 
 def _bold(frame: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """A table for reading, and how it is written as Markdown and LaTeX."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,16 @@ def signed(share: float) -> str:
     """Percentage points with a sign and one decimal: 0.0123 -> +1.2."""
     text = f"{100 * share:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def interval(low: float, high: float, shown: Callable[[float], str]) -> str:
+    """An interval of accuracies or of their differences, in brackets; words where it is wider than all of accuracy."""
+    return f"[{shown(low)}, {shown(high)}]" if high - low <= 1 else "not bounded"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with one decimal: 0.123 -> 12.3."""
+    return f"{100 * share:.1f}"
 
 
 def markdown(shown: Display) -> str:

@@ -13,22 +13,22 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval import display
+from eval.answers import answers, headline
 from eval.benchmark_tasks.tables import read_benchmarks
-from eval.display import IN_DISTRIBUTION, OOD
-from eval.methods.page import method_pages
+from eval.claims.plot import marker
+from eval.methods.page import method_pages, options
 from eval.overlap import read_contamination
 from eval.records import BASE, Runs, counted_as, labels, load_cards, origin
-from eval.render import REHEARSAL, Display, signed
+from eval.render import REHEARSAL, Display
 from eval.tables import read_table, read_tables
 
 Cards = Mapping[tuple[str, int], Mapping[str, Any]]
 Claim = Mapping[str, Any]
-_WHERE = {IN_DISTRIBUTION: "in distribution", OOD: "out of distribution"}
 
 
 @dataclass(frozen=True, slots=True)
 class Idea:
-    """An arm in one sentence, its method and the options that it was trained with; ``swept`` with fewer seeds."""
+    """An arm in one sentence, its method and the options that differ from its defaults; ``swept`` with fewer seeds."""
 
     arm: str
     label: str
@@ -63,8 +63,7 @@ def write_report(
     Args:
         corpora: the runs on each base corpus.
         out: the page.
-        claims: a mapping for each claim of the paper, with the keys claim, where (in the paper), verdict, sentence and
-            corpora (the names of the base corpora that it was judged on); the page opens with them.
+        claims: what :func:`eval.claims.show.page_claims` says of each claim of the paper; the page opens with them.
         gradients: what ``conflict.html.j2`` shows of the gradients of a prompt's rows, section by section: title, name,
             sentences, a tuple of :class:`~eval.render.Display` under tables, and figures, each with name, caption and
             alt; the pictures are ``figures/<name>.svg``, where a name may begin with ``<base>/``.
@@ -86,6 +85,8 @@ def write_report(
         asks_alike=experiment.benchmarks is not None and experiment.benchmarks.prompt == "experiment",
         subject=names[runs.subject] if runs.subject else None,
         reference=names[experiment.evaluation.reference],
+        headline=headline(tables, names, runs.subject, experiment.evaluation.reference),
+        markers={base: marker(place) for place, base in enumerate(corpora)},
         corpora=[read_corpus(one, f"{base}-" if several else "") for base, one in corpora.items()],
         cautions=cautions(every_card),
         ideas=ideas(runs, names, cards[runs.base]),
@@ -141,47 +142,6 @@ def reading(runs: Runs) -> dict[str, int]:
     }
 
 
-def answers(
-    tables: Mapping[str, pd.DataFrame], names: Mapping[str, str], subject: str | None, reference: str
-) -> list[str]:
-    """Say in words what the differences table says: the question's answer first, never softened."""
-    differences, main = tables["differences"], tables["main"]
-    averages = [column for column in _WHERE if column in set(main["column"])]
-    found = {column: differences[differences["column"] == column].set_index("arm") for column in averages}
-    sentences = []
-    if subject is not None:
-        pair = (names[subject], names[reference])
-        sentences += [verdict(found[column].loc[subject], *pair, _WHERE[column]) for column in averages]
-    sentences += [_best(main[main["column"] == column], _WHERE[column]) for column in averages]
-    base, where = found[averages[0]].loc[BASE], _WHERE[averages[0]]
-    interval = _interval(-base["difference_high"], -base["difference_low"])
-    gain = signed(-base["difference"])
-    sentences.append(f"From the base to {names[reference]}, accuracy {where} moved by {gain} points ({interval}).")
-    asked = tables["regime"].dropna(subset=["wanted_low"])
-    met = int((asked["met"] == "yes").sum())
-    sentences.append(
-        f"Of {len(asked)} conditions for a base that is weak but not helpless, {met} hold (see its table)."
-    )
-    return sentences
-
-
-def verdict(row: Any, subject: str, reference: str, where: str) -> str:
-    """One sentence on a paired difference: better, worse, or not to be told apart."""
-    interval = _interval(row["difference_low"], row["difference_high"])
-    figures = f"{signed(row['difference'])} points {where} ({interval})"
-    if row["told_apart"]:
-        return f"{subject} {'beats' if row['difference'] > 0 else 'does worse than'} {reference} here: {figures}."
-    if row["seeds"] < 2:
-        return (
-            f"One training run of each cannot tell {subject} from {reference}: {figures} between these checkpoints, "
-            "and another seed could reverse it."
-        )
-    return (
-        f"{subject} and {reference} cannot be told apart here: {figures}; a true difference of about "
-        f"{100 * row['detectable']:.1f} points would have been seen four times in five."
-    )
-
-
 def cautions(cards: Sequence[Mapping[str, Any]]) -> list[str]:
     """What runs of one experiment should share and do not."""
     shared = {
@@ -200,11 +160,12 @@ def ideas(runs: Runs, names: Mapping[str, str], cards: Cards) -> list[Idea]:
     found = [Idea(BASE, names[BASE], "The checkpoint that every arm starts from, not trained further.", "", "")]
     for arm in list(names)[1:]:
         settings = runs.experiment.arms[arm]
-        text = inspect.getdoc(importlib.import_module(find_method(settings.method).module)) or ""
-        options = dict(cards[arm, runs.seeds[arm][0]]["options"])
-        if settings.scorer:
-            options["scorer"] = settings.scorer.kind
-        shown = ", ".join(f"{key} = {value}" for key, value in options.items())
+        method = find_method(settings.method)
+        text = inspect.getdoc(importlib.import_module(method.module)) or ""
+        given = method.resolved(cards[arm, runs.seeds[arm][0]]["options"])
+        changed = [(one.name, one.set_to) for one in options(method.options, given) if one.set_to]
+        changed += [("scorer", settings.scorer.kind)] if settings.scorer else []
+        shown = ", ".join(f"{name} = {value}" for name, value in changed)
         sentence = " ".join(text.split("\n\n")[0].split()).replace("``", "")
         found.append(Idea(arm, names[arm], sentence, settings.method, shown, swept=arm in runs.sweeps))
     return found
@@ -245,19 +206,3 @@ def pictures(folder: Path) -> dict[str, str]:
 def embedded(path: Path) -> str:
     """A picture as a data address."""
     return "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _best(block: pd.DataFrame, where: str) -> str:
-    few = display.sweeps(block)
-    block = block[~block["arm"].isin(few)]
-    top = block.loc[block["mean"].idxmax()]
-    # More than one arm can share the highest mean.
-    leaders = block.loc[block["mean"] == top["mean"], "label"]
-    better = f"better than each other {'main ' if few else ''}arm by an interval that excludes a tie"
-    claim = better if top["best"] else f"but not {better}"
-    among = " among the main arms" if few else ""
-    return f"The highest average {where}{among} is {100 * top['mean']:.1f} %, of {' and '.join(leaders)}, {claim}."
-
-
-def _interval(low: float, high: float) -> str:
-    return f"95 % interval {signed(low)} to {signed(high)}"

@@ -1,5 +1,6 @@
 """Verdicts as a reader sees them: frame, lines, table, figure, and the files of an experiment."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval.claims.evidence import Evidence
 from eval.claims.figure import claims_figure, draw_claims
+from eval.claims.plot import claim_plots, marker
 from eval.claims.read import evidence_of, read_claims, read_conflict, write_claims
 from eval.claims.schema import Claim, load_claims
 from eval.claims.show import amount, claims_frame, claims_table, line, page_claims, parts_frame
@@ -150,12 +152,32 @@ def test_a_study_in_which_no_claim_applies_can_be_shown(corpora: dict[str, Evide
     assert claims_figure(frame).axes
 
 
+def test_a_plot_turns_the_claimed_way_to_the_right_and_cuts_what_lies_beyond() -> None:
+    about = {"unit": "factor", "verdict": "undecided", "smallest": 1.1, "paper": np.nan, "estimate": 0.5}
+    rows = [
+        about | {"claim": "fewer", "direction": "lower", "low": 0.25, "high": 1.0, "corpus": "one"},
+        about | {"claim": "more", "direction": "higher", "low": 0.25, "high": 1.0, "corpus": "one"},
+        about | {"claim": "more", "direction": "higher", "low": 1e-9, "high": np.nan, "corpus": "two"},
+        about | {"claim": "none", "direction": "higher", "estimate": np.nan, "corpus": "one"},
+    ]
+    plots = claim_plots(pd.DataFrame(rows))
+    drawn = {claim: re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", plots[claim]) for claim in plots}
+    (fewer,), (more, cut) = drawn["fewer"], drawn["more"]
+    assert float(fewer[0]) == float(more[1]) == 120, "a ratio of 1 stands in the middle"
+    assert float(fewer[1]) - 120 == pytest.approx(120 - float(more[0]))
+    assert float(fewer[1]) > 120 > float(more[0]) and float(cut[0]) == 9 < float(cut[1]) < 120
+    assert plots["none"] == "" and plots["fewer"].count("<circle") == 1
+    assert plots["more"].count("<circle") == 1, "each corpus has its own marker"
+    assert plots["more"].count("l-3 3l3 3") == 1, "an arrow to the left"
+
+
 def test_the_templates_take_the_claims_and_escape_them(judged: list[Judged]) -> None:
     environment = Environment(loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined)
     shown = page_claims(claims_frame(judged))
     shown[0]["claim"] = "a < b"
-    page = environment.get_template("claims.html.j2").render(claims=shown)
-    assert "a &lt; b" in page and page.count("<dt>") == len(shown)
+    markers = {corpus: marker(place) for place, corpus in enumerate(("guessing", "working"))}
+    page = environment.get_template("claims.html.j2").render(claims=shown, markers=markers)
+    assert "a &lt; b" in page and page.count('<td class="claim">') == len(shown) - 2
     assert "How a claim is judged" in environment.get_template("claims_method.html.j2").render()
 
 

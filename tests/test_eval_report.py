@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from markupsafe import Markup
 from typer.testing import CliRunner
 
+from eval.answers import answers, headline, verdict
 from eval.cli import app
 from eval.figures import FIGURES
 from eval.records import labels, open_runs
-from eval.render import Cell, Display
-from eval.report import answers, verdict, write_report
+from eval.render import Cell, Display, interval, signed
+from eval.report import write_report
 from eval.tables import read_tables, write_tables
 from tests.eval_tree import ARMS, CORPORA, SMALL_STUDY, make_study, make_tree, runs_of
 
@@ -86,9 +88,10 @@ def test_the_page_holds_all_that_a_reader_is_promised(page: str) -> None:
         "an invented one",
         "samples/school/dagrpo/seed1.jsonl",
         "The checkpoint that every arm starts from",
-        "delta = 3.0",
+        "Options are named where they differ",
     ):
         assert words in page, words
+    assert "delta = 3.0" not in page, "the margin is the default"
     assert all(label.replace("&", "&amp;") in page for _, label, _ in ARMS.values())
     assert "DaGRPO compares a prompt&#39;s good and bad answers" in page
 
@@ -114,8 +117,10 @@ def test_each_arm_has_a_page(page: str) -> None:
 
 
 def test_the_answer_comes_first_and_follows_from_the_table(page: str, tmp_path: Path) -> None:
-    assert page.index('id="claims"') < page.index('class="answer"') < page.index('id="arms"')
-    assert "DaGRPO and GRPO cannot be told apart here" in page
+    places = ['<nav class="top"', 'class="headline"', 'class="tally"', 'class="answer"', "<figure>", 'id="claims"']
+    found = [page.index(place) for place in [*places, 'id="arms"']]
+    assert found == sorted(found)
+    assert page.count("DaGRPO and GRPO cannot be told apart here") == 2, "in and out of distribution, each once"
     for name, grpo, dagrpo, words in (
         ("better", 0.0, 4.0, "beats GRPO here: +"),
         ("worse", 4.0, 0.0, "does worse than GRPO here: −"),
@@ -144,6 +149,23 @@ def test_one_seed_decides_nothing() -> None:
         "One training run of each cannot tell A from B: +30.0 points in distribution (95 % interval +20.0 to +40.0) "
         "between these checkpoints, and another seed could reverse it."
     )
+
+
+def test_two_corpora_are_answered_in_one_sentence() -> None:
+    row = {"column": "in_distribution", "arm": "a", "difference": -0.02, "difference_low": -0.03, "told_apart": True}
+    frames = {
+        base: {"differences": pd.DataFrame([row | {"difference_high": high, "told_apart": high < 0}])}
+        for base, high in (("one", -0.01), ("two", 0.99))
+    }
+    assert headline(frames, {"a": "A", "b": "B"}, "a", "b") == (
+        "A: on one it does worse than B (−2.0 points, 95 % interval −3.0 to −1.0); on two it cannot be told from B "
+        "(−2.0 points, no interval: so few runs leave open more than all of accuracy)."
+    )
+
+
+def test_no_interval_wider_than_all_of_accuracy_is_printed() -> None:
+    assert interval(-0.4, 0.6, signed) == "[−40.0, +60.0]"
+    assert interval(-0.4, 0.61, signed) == "not bounded"
 
 
 def test_runs_of_different_code_and_a_judge_that_hardly_masks_are_pointed_out(page: str, tmp_path: Path) -> None:
@@ -194,7 +216,9 @@ def test_several_corpora_stand_side_by_side_and_then_each_by_itself(study: Path)
     assert files == {f"{name}.{form}" for name in names for form in ("svg", "png")}
     assert len(complete(page)) == len(names)
     assert page.count('<section class="answer"') == 2
-    places = ["<h2>Base corpus: guessing", "<h2>Base corpus: working", 'id="arms"', 'id="side-by-side"', 'id="reading"']
+    assert '<p class="headline">DaGRPO: on guessing it ' in page and "; on working it " in page
+    places = [f"<summary>Base corpus: {base}</summary>" for base in CORPORA]
+    places += ['id="arms"', 'id="side-by-side"', 'id="reading"']
     places += ['id="guessing-corpus"', 'id="guessing-accuracy"', 'id="guessing-verdicts"']
     places += ['id="working-corpus"', 'id="working-accuracy"', 'id="working-verdicts"', 'id="card"']
     found = [page.index(place) for place in places]
@@ -211,13 +235,17 @@ def test_several_corpora_stand_side_by_side_and_then_each_by_itself(study: Path)
 
 
 def test_the_page_opens_with_verdicts_on_claims(study: Path) -> None:
-    claims = [
+    claims: list[dict[str, Any]] = [
         {
             "claim": "A < B",
             "where": "Table 9",
             "verdict": "contradicted",
             "sentence": "It is not.",
             "corpora": ["working"],
+            "plot": Markup("<svg></svg>"),
+            "found": [{"corpus": "working", "verdict": "contradicted", "text": "−2.0", "detail": "[−3, −1]"}],
+            "paper": "+4.7 points",
+            "smallest": "1.0 points",
         },
         {"claim": "C", "where": "Figure 8", "verdict": "not applicable", "sentence": "No C here.", "corpora": []},
     ]
@@ -228,7 +256,8 @@ def test_the_page_opens_with_verdicts_on_claims(study: Path) -> None:
     write_report(open_runs(study), study / "judged.html", claims, [conflict])
     page = (study / "judged.html").read_text()
     assert len(complete(page)) == 2 * (len(FIGURES) + 1 + len(SMALL_STUDY)) + 4
-    places = ['id="claims"', "1 contradicted", "A &lt; B", "Table 9; judged on working", "No C here.", 'class="answer"']
+    places = ["<b>1</b> contradicted", 'class="answer"', 'id="claims"', "A &lt; B", "Table 9; judged on working"]
+    places += ["<td><svg></svg></td>", "[−3, −1]", "No C here.", 'id="arms"']
     found = [
         page.index(place) for place in [*places, "They oppose.", "Words below.", "Cosines", 'id="guessing-corpus"']
     ]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.claims.plot import claim_plots
 from eval.claims.schema import Claim, Unit
 from eval.claims.verdicts import Finding, Judged, Verdict
 from eval.render import Cell, Display, signed
@@ -78,9 +79,11 @@ def parts_frame(judged: Sequence[Judged]) -> pd.DataFrame:
 
 
 def page_claims(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """What ``claims.html.j2`` shows of each claim: claim, where, verdict, sentence, corpora."""
+    """What ``claims.html.j2`` shows of each claim: claim, where, verdict, sentence, corpora, plot (an ``<svg>``), found
+    (for each corpus that it was judged on: corpus, verdict, text, detail), paper and smallest."""
+    plots, several = claim_plots(frame), frame["corpus"].nunique() > 1
     shown = []
-    for _, block in frame.groupby("claim", sort=False):
+    for claim, block in frame.groupby("claim", sort=False):
         first = block.iloc[0]
         judged = block[block["verdict"] != Verdict.NOT_APPLICABLE]
         shown.append(
@@ -90,6 +93,10 @@ def page_claims(frame: pd.DataFrame) -> list[dict[str, Any]]:
                 "verdict": first["overall"],
                 "sentence": line(block),
                 "corpora": list(judged["corpus"]),
+                "plot": plots[str(claim)],
+                "found": [_found_on(row, several) for _, row in judged.iterrows()],
+                "paper": _paper(first),
+                "smallest": amount(first["smallest"], first["unit"]).removeprefix("+"),
             }
         )
     return shown
@@ -123,9 +130,8 @@ def claims_table(frame: pd.DataFrame) -> Display:
     for _, block in frame.groupby("claim", sort=False):
         first, by_corpus = block.iloc[0], block.set_index("corpus")
         cells = (_cell(by_corpus.loc[corpus]) for corpus in corpora)
-        paper = "" if pd.isna(first["paper"]) else amount(first["paper"], first["unit"])
         smallest = amount(first["smallest"], first["unit"]).removeprefix("+")
-        rows.append((Cell(first["label"]), Cell(first["overall"]), *cells, Cell(paper), Cell(smallest)))
+        rows.append((Cell(first["label"]), Cell(first["overall"]), *cells, Cell(_paper(first)), Cell(smallest)))
     notes = (
         "Arm minus rival. Intervals are widened so that those of all claims on a corpus hold together in 95 of 100 "
         "such experiments.",
@@ -180,9 +186,28 @@ def _measured(row: Any) -> str:
 def _cell(row: Any) -> Cell:
     if pd.isna(row["estimate"]):
         return Cell(row["verdict"])
+    return Cell(f"{amount(row['estimate'], row['unit'])} {row['verdict']}", _bounded(row))
+
+
+def _found_on(row: Any, several: bool) -> dict[str, str]:
+    """What one corpus says of a claim, for a row of the page: the verdict only where corpora may differ."""
+    verdict = row["verdict"] if several else ""
+    return {
+        "corpus": row["corpus"] if several else "",
+        "verdict": verdict,
+        "text": amount(row["estimate"], row["unit"]),
+        "detail": _bounded(row),
+    }
+
+
+def _bounded(row: Any) -> str:
+    """The interval in brackets, or that so few seeds do not bound it."""
     low, high = _ends(row)
-    interval = f"[{low or '…'}, {high or '…'}]" if low or high else f"not bounded by {row['seeds']} seeds"
-    return Cell(f"{amount(row['estimate'], row['unit'])} {row['verdict']}", interval)
+    return f"[{low or '…'}, {high or '…'}]" if low or high else f"not bounded by {row['seeds']} seeds"
+
+
+def _paper(first: Any) -> str:
+    return "" if pd.isna(first["paper"]) else amount(first["paper"], first["unit"])
 
 
 def _ends(row: Any) -> tuple[str, ...]:

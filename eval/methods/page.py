@@ -14,7 +14,7 @@ from eval.methods.head import Head, read_head
 from eval.methods.slots import Stage, stages
 from eval.ranking.table import joined, words
 from eval.records import Runs
-from eval.render import Cell, Display
+from eval.render import Cell, Display, interval, percent
 
 Cards = Mapping[tuple[str, int], Mapping[str, Any]]
 
@@ -113,7 +113,7 @@ def showing(base: str, tables: Mapping[str, pd.DataFrame], arm: str, reference: 
     ranked = tables["ranking"]
     own = ranked[ranked["arm"] == arm]
     results = tuple(
-        f"{words(row['column'])}: {100 * row['mean']:.1f} % [{100 * row['low']:.1f}, {100 * row['high']:.1f}], "
+        f"{words(row['column'])}: {percent(row['mean'])} % {interval(row['low'], row['high'], percent)}, "
         f"rank {row['rank']} of {int((ranked['column'] == row['column']).sum())}, {_lettered(row['letters'])}"
         for _, row in own.iterrows()
     )

@@ -9,7 +9,7 @@ import pandas as pd
 from dagrpo.seeds import generator
 from eval.ranking.letters import letters
 from eval.ranking.pairs import Pairs, all_pairs
-from eval.render import Cell, Display
+from eval.render import Cell, Display, interval, percent
 from eval.statistics import Scores
 
 DRAWN = {"samples": "samples", "response_tokens_total": "tokens"}
@@ -88,7 +88,7 @@ def show(frames: Mapping[str, pd.DataFrame]) -> Display:
         if len(blocks) > 1:
             rows.append((Cell(f"{words(column)}:"), *[Cell("")] * (len(header) - 1)))
         for _, row in block.iterrows():
-            size = Cell(f"{100 * row['mean']:.1f}", f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}]")
+            size = Cell(percent(row["mean"]), interval(row["low"], row["high"], percent))
             taken = (Cell(share(row[name], marked=name == "samples")) for name in drawn)
             who = (row["label"], joined(row["letters"]), str(row["rank"]), str(row["seeds"]))
             rows.append((*(Cell(text) for text in who), size, *taken))
