@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,17 @@ def test_killed_worker_is_replaced(workers: Workers) -> None:
     assert workers.judge([task("1+x")] * 40) == [Judgement.EQUAL] * 40
     assert len(children(pool)) == 2
     assert children(pool) != before
+
+
+@NEEDS_PROC
+def test_a_worker_that_gets_no_processor_for_longer_than_the_limit_still_judges() -> None:
+    with closing(Workers(count=1, seconds=0.3, should_stop=never)) as pool:
+        pool.judge([task("x")])
+        (worker,) = children(pool._process.pid)
+        os.kill(worker, signal.SIGSTOP)
+        threading.Timer(0.8, os.kill, (worker, signal.SIGCONT)).start()
+        assert pool.judge([task("1+x")]) == [Judgement.EQUAL]
+        assert children(pool._process.pid) == {worker}
 
 
 @NEEDS_PROC

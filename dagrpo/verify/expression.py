@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from operator import add, mul, sub
 
 import sympy
@@ -47,11 +48,27 @@ _FIGURES = {r"\angle", r"\triangle"}
 _UNDONE = {r"\sum", r"\prod", r"\int", r"\iint", r"\oint", r"\lim", r"\bigcup"}
 _SIGNS = {"+", "-", r"\pm", r"\mp"}
 _RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\approx"}
-_NO_FACTOR = {*_RELATIONS, *_SIGNS, r"\cup", r"\rfloor", r"\rceil", r"\}", r"\{", r"\|", r"\\", r"\rangle", r"\over"}
+_NO_FACTOR = {
+    *_RELATIONS,
+    *_SIGNS,
+    r"\cup",
+    r"\rfloor",
+    r"\rceil",
+    r"\}",
+    r"\{",
+    r"\|",
+    r"\\",
+    r"\rangle",
+    r"\over",
+    r"\choose",
+}
+_NO_FACTOR |= {r"\setminus", r"\backslash"}
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), r"\langle": (r"\rangle",)}
 _DEFINED = re.compile(
-    r"~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+"
+    r"[A-Z]+(:[A-Z]+)+|~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+"
 )
+_FUNCTION_NAMES = frozenset("fgh")
+_PLACES = re.compile(r"-?\d*(?:\.(\d*))?")
 _PROSE = re.compile(r'"|(?<![\\A-Za-z])[A-Za-z]{4}')
 _STOREYS = 3
 """No answer is a tower of more powers."""
@@ -78,7 +95,7 @@ def read(text: str) -> Value:
         return _Reader(found, 1).answer()
     except (Unreadable, ValueError, RecursionError) as reason:
         if _PROSE.search(text):
-            return Words(re.sub(r'["\s.,]+', " ", text).strip().lower())
+            return Words(re.sub(r'["\s.,!?]+', " ", text).strip().lower())
         raise reason if isinstance(reason, Unreadable) else Unreadable from None
 
 
@@ -107,12 +124,20 @@ class _Reader:
         return values[0] if len(values) == 1 else Items("", "", tuple(values))
 
     def listing(self) -> list[Value]:
-        values = [self.clause()]
+        """Values between commas and the like; tuples, where semicolons part them as well (``1, 2; 3, 4``)."""
+        groups = [[self.clause()]]
+        commas = False
         while self.next() in SEPARATORS:
+            marks = {self.take()}
             while self.next() in SEPARATORS:
-                self.at += 1
-            values.append(self.clause())
-        return values
+                marks.add(self.take())
+            if marks == {";"}:
+                groups.append([])
+            commas |= marks == {","}
+            groups[-1].append(self.clause())
+        if commas and len(groups) > 1 and {len(group) for group in groups} == {len(groups[0])}:
+            return [_as_tuple(group) for group in groups]
+        return [value for group in groups for value in group]
 
     def clause(self) -> Value:
         """One value, or a chain such as ``a = b = c`` or ``1 < x <= 2``."""
@@ -134,13 +159,14 @@ class _Reader:
 
     def union(self) -> Value:
         parts = [self.ratio()]
-        while self.next() == r"\cup":
-            self.at += 1
-            parts.append(self.ratio())
+        while self.next() in (r"\cup", r"\setminus", r"\backslash"):
+            if self.take() == r"\cup":
+                parts.append(self.ratio())
+            else:
+                parts[-1:] = _without_points(parts[-1], self.ratio())
         return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
     def ratio(self) -> Value:
-        start = self.at
         parts = [self.worded()]
         while self.next() == ":":
             self.at += 1
@@ -149,8 +175,6 @@ class _Reader:
             return parts[0]
         if any(_scalar(part).expr == 0 for part in parts):
             raise Unreadable  # 0:1 is no 0:3
-        if len(parts) == 2:
-            return replace(_apply(_divide, *parts), text=self.text(start).replace(":", "/"))
         return Items(":", ":", tuple(map(_scalar, parts)))
 
     def worded(self) -> Value:
@@ -170,10 +194,10 @@ class _Reader:
         value = self.product()
         while (sign := self.next()) in self.factor:
             self.at += 1
-            value = _apply(add if self.factor[sign] == 1 else sub, value, self.product())
-        if self.next() == r"\over":
-            self.at += 1
-            value = _apply(_divide, value, self.sum())
+            value = _combine(add if self.factor[sign] == 1 else sub, value, self.product())
+        if self.next() in (r"\over", r"\choose"):
+            operation = _divide if self.take() == r"\over" else arithmetic.binomial
+            value = _apply(operation, value, self.sum())
         return value
 
     def product(self) -> Value:
@@ -184,13 +208,13 @@ class _Reader:
                 self.at += 1
             elif not self.starts_factor():
                 return value
-            value = _apply(_divide if sign == "/" else mul, value, self.signed())
+            value = _combine(_divide if sign == "/" else mul, value, self.signed())
 
     def signed(self) -> Value:
         if (sign := self.next()) not in self.factor:
             return self.power()
         self.at += 1
-        return _apply(mul, Scalar(Integer(self.factor[sign])), self.signed())
+        return _combine(mul, Scalar(Integer(self.factor[sign])), self.signed())
 
     def power(self) -> Value:
         value = self.postfix()
@@ -312,10 +336,16 @@ class _Reader:
     def place(self) -> str:
         """Where a function is taken, as in ``f(0)``."""
         ahead = self.tokens[self.at : self.at + 3]
-        if len(ahead) < 3 or ahead[0] != "(" or ahead[1][0] not in DIGITS or ahead[2] != ")":
+        is_place = len(ahead) == 3 and ahead[0] == "(" and ahead[1][0] in DIGITS and ahead[2] == ")"
+        if is_place:
+            self.at += 3
+            return "".join(ahead)
+        if self.tokens[self.at - 1] not in _FUNCTION_NAMES or self.next() != "(":
             return ""
-        self.at += 3
-        return "".join(ahead)
+        self.at += 1
+        places = self.listing()
+        self.expect(")")
+        return f"({', '.join(str(_scalar(place).expr) for place in places)})"
 
     def subscript(self) -> str:
         if self.next() == "'":
@@ -460,6 +490,90 @@ def _apply(operation: Callable[..., Expr], *values: Value) -> Scalar:
     return Scalar(arithmetic.finite(expr), max(scalar.spread for scalar in scalars))
 
 
+def _combine(operation: Callable[..., Expr], left: Value, right: Value) -> Value:
+    """Combine scalars or matrices."""
+    if not (isinstance(left, Matrix) or isinstance(right, Matrix)):
+        return _apply(operation, left, right)
+    shapes = [(len(x.rows), len(x.rows[0])) if isinstance(x, Matrix) else None for x in (left, right)]
+    matrices = [_sympy_matrix(x) if isinstance(x, Matrix) else _scalar(x).expr for x in (left, right)]
+    fits = (
+        shapes[0] == shapes[1]
+        if operation in (add, sub)
+        else None in shapes
+        or (operation is mul and shapes[0] is not None and shapes[1] is not None and shapes[0][1] == shapes[1][0])
+    )
+    if not fits or (operation is _divide and shapes[1] is not None):
+        raise Unreadable
+    result = matrices[0] / matrices[1] if operation is _divide else operation(*matrices)
+    return Matrix(tuple(tuple(Scalar(x, text=sympy.latex(x)) for x in result.row(i)) for i in range(result.rows)))
+
+
+def _sympy_matrix(matrix: Matrix) -> sympy.Matrix:
+    if len({len(row) for row in matrix.rows}) > 1:
+        raise Unreadable
+    return sympy.Matrix([[_scalar(entry).expr for entry in row] for row in matrix.rows])
+
+
+def _as_tuple(group: list[Value]) -> Value:
+    """A group between semicolons; names, which say what each part is, aside."""
+    values = tuple(value.value if isinstance(value, Named) else value for value in group)
+    return values[0] if len(values) == 1 else Items("(", ")", values)
+
+
+def _without_points(line: Value, points: Value) -> list[Value]:
+    """The intervals that are left of the real line without some of its points."""
+    whole = Items("(", ")", (Scalar(-sympy.oo), Scalar(sympy.oo)))
+    if line != whole or not isinstance(points, Items) or points.opening != "{" or not points.values:
+        raise Unreadable
+    numbers = sorted({_scalar(point).expr for point in points.values}, key=_order)
+    ends = [-sympy.oo, *numbers, sympy.oo]
+    return [Items("(", ")", (Scalar(low), Scalar(high)), is_interval=True) for low, high in pairwise(ends)]
+
+
+def _order(number: Expr) -> float:
+    if not (number.is_number and number.is_real):
+        raise Unreadable
+    return float(number)
+
+
+def _solved(parts: list[Scalar], signs: list[str]) -> tuple[list[Scalar], list[str]]:
+    """An inequality that is linear in one symbol, solved for it: ``-x > -1`` is ``x < 1``."""
+    if len(parts) != 2 or any(part.expr.is_Symbol for part in parts):
+        return parts, signs
+    gap = sympy.expand(parts[0].expr - parts[1].expr)
+    if len(gap.free_symbols) != 1:
+        return parts, signs
+    (symbol,) = gap.free_symbols
+    slope = gap.coeff(symbol, 1)
+    bound = sympy.expand(slope * symbol - gap)
+    if not (slope.is_real and slope != 0 and bound.is_number):
+        return parts, signs
+    sides = [Scalar(symbol, text=symbol.name), Scalar(bound / slope, text=sympy.latex(bound / slope))]
+    return (sides if slope > 0 else sides[::-1]), signs
+
+
+def _absolute(parts: list[Scalar], signs: list[str]) -> Named | None:
+    """Where the absolute value of a symbol is bounded by numbers, the two sides of zero."""
+    middle = next((at for at, part in enumerate(parts) if isinstance(part.expr, sympy.Abs)), None)
+    if middle is None or not parts[middle].expr.args[0].is_Symbol:
+        return None
+    bounds = [part.expr for at, part in enumerate(parts) if at != middle]
+    if not all(bound.is_number and bound.is_real and bound >= 0 for bound in bounds):
+        return None
+    low, near = (parts[0].expr, signs[0]) if middle else (None, "")
+    high, far = (parts[-1].expr, signs[-1]) if middle < len(parts) - 1 else (sympy.oo, "<")
+    outer = ("[", "]") if far == "<=" else ("(", ")")
+    name = parts[middle].expr.args[0].name
+    if low is None:
+        return Named(name, Items(*outer, (Scalar(-high), Scalar(high)), is_interval=True))
+    inner = ("]", "[") if near == "<=" else (")", "(")
+    sides = (
+        Items(outer[0], inner[0], (Scalar(-high), Scalar(-low)), is_interval=True),
+        Items(inner[1], outer[1], (Scalar(low), Scalar(high)), is_interval=True),
+    )
+    return Named(name, Union(sides))
+
+
 def _scalar(value: Value) -> Scalar:
     if isinstance(value, Words) and value.product is not None:
         return value.product
@@ -497,8 +611,10 @@ def _without_rounding(name: str, parts: list[Value], signs: list[str]) -> tuple[
     left, right = (_scalar(part).expr for part in parts[at : at + 2])
     if len(signs) > at + 1 or not (left.is_number and right.is_number):
         raise Unreadable
-    near = abs(left - right).evalf(15, maxn=100) <= abs(left).evalf(15, maxn=100) / 100
-    if not near:
+    places = _PLACES.fullmatch(_scalar(parts[at + 1]).text.replace(" ", ""))
+    # Within a unit of the last place of a decimal; of any other expression, within a hundredth.
+    allowed = Rational(1, 10 ** len(places[1] or "")) if places else abs(left).evalf(15, maxn=100) / 100
+    if not abs(left - right).evalf(15, maxn=100) <= allowed:
         raise Unreadable
     return parts[: at + 1], signs[:at]
 
@@ -529,6 +645,9 @@ def _inequality(parts: list[Scalar], signs: list[str], text: str) -> Value:
         return Relation("!=", parts[0].expr - parts[1].expr, text)
     if len(parts) > 3 or not all(sign in ("<", "<=") for sign in signs):
         raise Unreadable
+    parts, signs = _solved(parts, signs)
+    if (bounded := _absolute(parts, signs)) is not None:
+        return bounded
     low, high, opening, closing = Scalar(-sympy.oo), Scalar(sympy.oo), "(", ")"
     middle = 0 if parts[0].expr.is_Symbol else 1
     if middle == 1:
@@ -536,7 +655,7 @@ def _inequality(parts: list[Scalar], signs: list[str], text: str) -> Value:
     if middle < len(parts) - 1:
         high, closing = parts[-1], "]" if signs[-1] == "<=" else ")"
     if parts[middle].expr.is_Symbol and low.expr.is_number and high.expr.is_number:
-        return Named(str(parts[middle].expr), Items(opening, closing, (low, high)))
+        return Named(str(parts[middle].expr), Items(opening, closing, (low, high), is_interval=True))
     relations = tuple(
         Relation(sign, left.expr - right.expr, text if len(signs) == 1 else f"{left.text}{sign}{right.text}")
         for left, sign, right in zip(parts, signs, parts[1:], strict=False)

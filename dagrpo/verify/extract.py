@@ -42,8 +42,10 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _BRACE = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
 _JOINT = re.compile(
     r"(?:(?!\n\s*\n)"
-    r"(?:[\s$,;&*}]|\\[()\[\],;:! ]|\\q?quad\b|\\(?:text|mathrm)\s*\{|\b(?:and|or)\b|(?:[A-Za-z]\w*\s*=)))*"
+    r"(?:[\s$,;&*}]|\\[()\[\],;:! ]|\\q?quad\b|\\(?:text|mathrm)\s*\{|\b(?:and|or)\b|\bfor part \([a-z]\)|"
+    r"(?:[A-Za-z]\w*\s*=)))*"
 )
+_WORDS = re.compile(r"\\(?:text|mathrm)|(?<![\\A-Za-z])[A-Za-z]{3}|=")
 _NAME = re.compile(r"([A-Za-z]\w*)\s*=[\s$]*$")
 _PHRASE = re.compile(
     r"(?i:\b(?:answer|option|choice)\b\**\s*(?:is|:)\s*:?)|####|(?i:\bfinal answer\b[ \t]*[*:]*[ \t]*(?=\n))"
@@ -188,9 +190,13 @@ def _boxes(text: str) -> list[_Box]:
     found.sort(reverse=True)
     kept: list[_Box] = []
     for start, inside, end in found:
-        if not kept or end < kept[-1].start:  # of nested boxes the inner one
-            content = text[inside:end].strip()
+        content = text[inside:end].strip()
+        if not kept or end < kept[-1].start:
             kept += [_Box(start, end + 1, content)] if content else []
+        elif not _WORDS.search(content):  # of nested boxes the inner one, unless both are one formula
+            while kept and kept[-1].start < end:
+                kept.pop()
+            kept.append(_Box(start, end + 1, content))
     return kept[::-1]
 
 

@@ -6,13 +6,15 @@ When letters are a word, a label, or a product of symbols:
 - A run that stands next to an operator, a digit, a script or a bracket is algebra: a product of symbols where it has up
   to three letters (``2ab`` is ``2ba``), one symbol with a long name where it has more (``width``).
 - A run that stands alone, as the answer or as one item of it, is a product of symbols if it could be nothing else: two
-  or three different small letters, none of them an o, and no common word (``xy`` is ``yx``).
+  different small letters, none of them an o, or three without a vowel or that follow each other in the alphabet, and no
+  common word (``xy`` is ``yx``, ``abc`` is ``cba``, but ``cat`` is not ``act``).
 - Every other run alone is a word or a label, and equal to the same letters in the same order only: ``east``, ``no``,
   ``Sam``, ``ABC``, ``HHT``, ``IV``. Where its letters are different it is, against algebra that is written with an
   operator, a product as well (``RC`` is ``R \\cdot C``, but not ``CR``). Capitals with spaces between are such a run.
 - Several runs in a row are prose.
 
-Single letters are symbols. Number words are numbers.
+Single letters are symbols. Number words are numbers, with a hyphen or a space where they are so written
+(``twenty-five``); a number word next to any other hyphen is prose (``five-six``).
 """
 
 import re
@@ -32,13 +34,18 @@ _TOKEN = re.compile(
 )
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|dot|bar)\s*\{(\d+)\}|(\d*)\.(\d*)\((\d+)\)")
 _REPLACED = {r"\cdot": "*", r"\times": "*", r"\ast": "*", r"\div": "/"}
+_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _NUMBER_WORDS = {
-    word: str(number)
-    for number, word in enumerate(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-    )
+    **{word: str(number) for number, word in enumerate(_ONES + _TEENS)},
+    **{word: str(10 * number) for number, word in enumerate(_TENS, start=2)},
 }
+_COMPOUND = re.compile(rf"(?i)\b({'|'.join(_TENS)})[- ]({'|'.join(_ONES[1:])})\b")
+_HYPHEN = re.compile(rf"(?i)\b(?:{'|'.join(_NUMBER_WORDS)})-\w|\w-(?:{'|'.join(_NUMBER_WORDS)})\b")
+_WORDS = {"infinity": r"\infty"}
 _COMMON = frozenset({"yes", "red", "all", "add", "sum", "set", "man", "men", "sat", "fri", "may", "big", "he", "she"})
+_VOWELS = frozenset("aeiou")
 _OPENS = SEPARATORS | {"(", "[", "{", r"\{", "=", "<", ">", "<=", ">=", "!=", r"\in", "&", r"\\", ":", r"\approx"}
 _CLOSES = SEPARATORS | {")", "]", "}", r"\}", "=", "<", ">", "<=", ">=", "!=", r"\in", "&", r"\\", ":", r"\approx"}
 
@@ -50,6 +57,9 @@ def tokens(text: str) -> list[str]:
     Raises:
         ValueError: the text is prose.
     """
+    text = _COMPOUND.sub(lambda match: str(int(_NUMBER_WORDS[match[1].lower()]) + _ONES.index(match[2].lower())), text)
+    if _HYPHEN.search(text):
+        raise ValueError("prose")
     found: list[str] = []
     for match in _TOKEN.finditer(_REPEATING.sub(_repeating, text)):
         if letters := match["letters"]:
@@ -75,9 +85,12 @@ def tokens(text: str) -> list[str]:
 
 
 def _is_product(letters: str) -> bool:
-    return (
-        len(set(letters)) == len(letters) <= 3 and letters.islower() and "o" not in letters and letters not in _COMMON
-    )
+    if len(set(letters)) < len(letters) or not letters.islower() or letters in _COMMON:
+        return False
+    if len(letters) == 2:
+        return "o" not in letters
+    follow = ord(max(letters)) - ord(min(letters)) == 2
+    return len(letters) == 3 and (follow or not set(letters) & _VOWELS)
 
 
 def _run(letters: str) -> str:
@@ -92,7 +105,9 @@ def _run(letters: str) -> str:
 def _word(word: str) -> list[str]:
     if not word:
         return []
-    return [word if word in SEPARATORS else _NUMBER_WORDS.get(word, f'"{word}"')]
+    if word.isdecimal():
+        return [word]
+    return [word if word in SEPARATORS else _NUMBER_WORDS.get(word, _WORDS.get(word, f'"{word}"'))]
 
 
 def _repeating(match: re.Match[str]) -> str:

@@ -54,7 +54,9 @@ _REWRITES = tuple(
         (r"(?<=\d)\s*(?:\\,|\{\s*,\s*\}|,\\!|\\!)\s*(?=\d{3})", ","),  # thousands, spaced in one of TeX's ways
         (r"(?<!\\)\\!", ""),
         (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z])|hspace\{[^{}]*\})|~", " "),
-        (r"\^\s*\{\s*\\circ\s*\}|\^?\s*\\(?:degree|circ)(?![a-zA-Z])", "°"),
+        (r"(?:\^\s*\{\s*\\circ\s*\}|\^?\s*\\(?:degree|circ)(?![a-zA-Z])|°)(?:\s*(?=[CF]\s*$))?", "°"),
+        (r"\\(angle|triangle)\s*\{([A-Z]+)\}", r"\\\1 \2"),
+        (r"^\s*\(?([A-Z])[).:]+\s*$", r"\1"),
         (r"\\(?:leq?(?:slant|q)?)(?![a-zA-Z])", "<="),
         (r"\\(?:geq?(?:slant|q)?)(?![a-zA-Z])", ">="),
         (r"\\neq?(?![a-zA-Z])", "!="),
@@ -65,10 +67,12 @@ _REWRITES = tuple(
         (r"\\r(?:brace)(?![a-zA-Z])", r"\\}"),
         (r"\\[%#&]", lambda match: match[0][1]),
         (r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|math(?:rm|bf|it|sf|tt)|mbox|operatorname)\*?\s*\{([^{}]*)\}", r'"\1"'),
+        (r'\\frac\s*\{\s*"([^"]*)"\s*\}\s*\{\s*"([^"]*)"\s*\}', r'"\1/\2"'),
         (r"\\(?:math)?(?:rm|bf|it|sf|tt)\s+([A-Za-z0-9])(?![A-Za-z0-9])", r" \1 "),
         (r"^<([^<>]*,[^<>]*)>$", r"(\1)"),
         (r'^"\s*\(?([A-J])[):.]+\s*"(?=\s*\S)', r"(\1) "),
         (r'"\s*(\w(?:\s*,\s*\w(?!\w))+)\s*"', r" \1 "),
+        (r'"\s*(-?[\d.]+(?:\s*(?:,|\band\b|\bor\b)\s*-?[\d.]+)+)\s*"', r" \1 "),
         (r'"\s*(-?[\d.,]+|\([A-Za-z]\)|[ei])\s*[.:]?\s*"', r" \1 "),  # a number or a letter is itself in any face,
         (r'(?<![\d)}\]])(?<![\d)}\]] )"\s*([A-Za-z])\s*[.:]?\s*"', r" \1 "),  # unless after a value, where it is a unit
         (r"(?<=[\d}])\s*(k?)\\Omega\s*$", r' "\1ohm"'),
@@ -78,21 +82,28 @@ _REWRITES = tuple(
         (r"(?<!\.)\s*[.,;]?[\s\\]*$", ""),  # an ellipsis stays
     )
 )  # fmt: skip
-_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?|\([^()]*\)|[A-Za-z])")
+_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|\([^()]*\)|[A-Za-z])")
+_DEGREE = {"√": "", "∛": "[3]", "∜": "[4]"}
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z])")  # a command escaped once too often; in a matrix, the end of a row
 _COMMAS = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
 _SPACES = re.compile(r"(-?\d{1,3}(?: \d{3})+(?:\.\d+)?)((?: ?[^\d\s/\\,;].*)?)")
 _BRACKET = re.compile(r"[(\[]|\\\{")
 _TAIL = re.compile(r'(?<=[\d)\]}!" ])(?=[A-Za-z"°%])(["A-Za-z°%][^+=<>()|,;\\]*)$')
 _BASE = re.compile(r"(-?[0-9][0-9A-F]*)_\{?([0-9]{1,2})\}?")
-_LABEL = re.compile(r'(?=.*(?:"[^"\d]*[A-Za-z]{2}|[A-Za-z]{4}))(?:"[^"\d]*"|[A-Za-z]{3,}|[ .])+')
-"""Words in quotes, or in running text: there one of four letters at least, since fewer may be symbols."""
+_LABEL = re.compile(
+    r'(?=.*(?:"[^"\d]*(?=[A-Za-z]{2})[A-Za-z]*[aeiouAEIOU]|[A-Za-z]{4}|'
+    r"\b(?!sin|cos|tan|cot|sec|log|gcd|lcm|max|min|mod|det)[b-df-hj-np-tv-z][aeiou][b-df-hj-np-tv-z]\b))"
+    r'(?:"[^"\d]*"|[A-Za-z]{3,}|[ .])+'
+)
+"""Words in quotes, with a vowel, or in running text: there one of four letters at least, or of three with a vowel in
+the middle ("5 men"), since fewer may be symbols."""
 _NO_LABEL = re.compile(  # words that make another number of it, or none
     r"dozen|hundred|thousand|illion|squared|cubed|factorial|times|infinity|teen|twent|"
     r"(?:thir|for|fif|six|seven|eigh|nine)ty|\b(?:(?:third|fourth|quarter|fifth|sixth|seventh|eighth|ninth|tenth)s?|"
     r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|halves|tens|twice|doubled|tripled|"
     r"mil|bn|mn|lakh|crore|gross|plus|minus|negative|mod|modulo|than|versus|vs|and|or|nor|but|maybe|perhaps|if|not|"
-    r"never|wrong|incorrect|except|to|for)\b"
+    r"never|wrong|incorrect|except|to|for|base|"
+    r"january|february|march|april|may|june|july|august|september|october|november|december)\b"
 )
 _FACTOR = re.compile(
     r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?(°[cf](?![a-z])|[a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*"
@@ -121,7 +132,23 @@ _UNITS: dict[str, tuple[tuple[str, int], ...]] = {
     **dict.fromkeys(("kmh", "kph", "kmph"), (("km", 1), ("h", -1))),
     "unit": (),
 }
+_DIMENSIONS = {
+    unit: number
+    for number, units in enumerate(
+        (
+            "mm cm m km in ft yd mi microm",
+            "mg g kg lb oz ton tonne microg",
+            "ms s min h day week month y micros am pm",
+            "ml l gal",
+            "dollar usd cent euro yen rupee yuan",
+            "° rad",
+        )
+    )
+    for unit in units.split()
+}
 _SHORT_WORDS = {*"mgshylnjwvk", "ms", "ml", "pa", "hz", "rs", "am", "pm", "um"}
+_STUCK = re.compile(r"[\d)}\]][A-Za-z]$")
+"""A letter directly after a value: a factor."""
 _OTHER_LETTER = re.compile(r"(?<![A-Za-z°])[^\W\d_mgshlyLNJWVK](?![A-Za-z])")
 """A letter alone that is no unit: kelvins are K, and k is a thousand, M a million, n a number."""
 
@@ -133,7 +160,7 @@ def characters(text: str) -> str:
     of any script decimal digits, every dash and minus one sign, every space one kind; what has no width is dropped.
     """
     if not text.isascii():
-        text = _ROOT.sub(r"\\sqrt{\1}", unicodedata.normalize("NFC", text))
+        text = _ROOT.sub(lambda match: rf"\sqrt{_DEGREE[match[1]]}{{{match[2]}}}", unicodedata.normalize("NFC", text))
         text = re.sub(r"\}\^\{|\}_\{", "", "".join(_marked(text))).translate(_UNMARKED)
     return text if r"\begin" in text else _DOUBLED.sub(r"\\", text)
 
@@ -211,7 +238,8 @@ def same_text(gold: str, answer: str) -> bool:
     if gold == answer:
         return True
     left, right = _bare(gold), _bare(answer)
-    return bool(left) and (left == right or (left.isalpha() and left.lower() == right.lower()))
+    is_word = len(left) > 1 and left.isalpha()  # a single letter is a symbol or a label, in its own case
+    return bool(left) and (left == right or (is_word and left.lower() == right.lower()))
 
 
 def pointed(gold: str, answer: str) -> str:
@@ -224,17 +252,19 @@ def split_units(gold: str, answer: str) -> tuple[tuple[str, str | None], tuple[s
     """Split two answers into value and unit, the unit in one spelling ("cm^2", "h^-1 km", "base 8").
 
     A short word such as ``m`` may be a unit or a symbol. In the gold it is a unit in ``\\text`` only; in the answer
-    also without, if there is no symbol in the gold.
+    also without, if there is no symbol in the gold: after a space ("5 m"), or where the gold has a unit ("5m").
     """
     wanted = _split(clean(gold), False)
     has_symbols = re.search(r"[A-Za-z]", re.sub(r'\\[a-zA-Z]+|"[^"]*"', "", wanted[0])) is not None
-    return wanted, _split(clean(answer), not has_symbols)
+    given = clean(answer)
+    is_stuck = wanted[1] is None and _STUCK.search(given) is not None
+    return wanted, _split(given, not has_symbols and not is_stuck)
 
 
 def clashing(unit: str | None, other: str | None) -> bool:
     """Whether two units differ. Words that name no known unit ("5 red apples") may say more or less, but not another
     thing."""
-    if unit is None or other is None or unit == other:
+    if unit is None or other is None or unit == other or {unit, other} in ({"°", "°c"}, {"°", "°f"}):
         return False
     left, right = ({word.removesuffix("s") for word in re.findall(r"[a-z]+", text)} for text in (unit, other))
     return not (unit[0] == other[0] == "~" and (left <= right or right <= left))
@@ -262,8 +292,9 @@ def _split(text: str, short_words: bool) -> tuple[str, str | None]:
     unit = _unit(tail, short_words or '"' in tail)
     if unit is not None:
         return body, unit or None
-    is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail.lower()) is None
     words = re.sub(r"[^a-z]+", " ", tail.lower()).strip()
+    is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail.lower()) is None
+    is_label &= not all(word in _UNITS for word in words.split())  # units that make no unit together
     return (body, f"~{words}" if words else None) if is_label else (text, None)
 
 
@@ -303,5 +334,8 @@ def _unit(tail: str, short_words: bool) -> str | None:
             return None
         for name, sign in names:
             powers[name] = powers.get(name, 0) + sign * power
+            alike = [one for one in powers if one != name and _DIMENSIONS.get(one, one) == _DIMENSIONS.get(name)]
+            if any(powers[one] * powers[name] > 0 for one in alike):
+                return None  # nothing is measured in days times weeks
         position = match.end()
     return " ".join(name if power == 1 else f"{name}^{power}" for name, power in sorted(powers.items()))

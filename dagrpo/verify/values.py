@@ -5,13 +5,15 @@ never a tuple. Numbers are compared exactly. Two expressions differ where they d
 numbers; where they agree, a judge has the word.
 
 A decimal of six or more significant digits may be a rounding or a cut: it is the same as what lies within one unit of
-its last place, unless the other is a decimal as long.
+its last place, unless the other is a decimal as long, or a number that has no more places.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from math import gcd
 
 import sympy
 from sympy import Expr, Rational, Symbol
@@ -43,11 +45,12 @@ class Scalar:
 @dataclass(frozen=True, slots=True)
 class Items:
     """Values between brackets, which are ``""`` for a bare list, and ``:`` for a ratio. A pair may be a point or an
-    interval."""
+    interval; ``is_interval`` where it was written as an inequality."""
 
     opening: str
     closing: str
     values: tuple["Value", ...]
+    is_interval: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
         case Scalar(), Scalar():
             return _scalars(gold, answer, judge)
         case Words(), Words():
-            return None if gold.text == answer.text else "the words differ"
+            return None if _singular(gold.text) == _singular(answer.text) else "the words differ"
         case Words(product=Scalar() as product), Scalar():
             return _scalars(product, answer, judge)
         case Scalar(), Words(product=Scalar() as product):
@@ -169,6 +172,10 @@ def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
             return _as_sets(gold.values, answer.parts, judge)
         case Items(), Items():
             return _items(gold, answer, judge)
+        case Items(opening=":"), Scalar():
+            return _ratio_and_number(gold, answer, judge)
+        case Scalar(), Items(opening=":"):
+            return _ratio_and_number(answer, gold, judge)
         case Items(opening="" | "{"), _:
             return _as_sets(gold.values, (answer,), judge)
         case _, Items(opening="" | "{"):
@@ -180,6 +187,8 @@ def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
     openings = {gold.opening, answer.opening}
     if openings == {":"}:
         return _ratios(gold.values, answer.values)
+    if openings == {"", "("} and (gold.is_interval or answer.is_interval):
+        return "an interval against a list"
     if openings == {""} and (len(_names(gold)) > 1) != (
         len(_names(answer)) > 1
     ):  # names on one side only: the order tells which
@@ -203,6 +212,22 @@ def _is_letter(value: Value, choice: Choice) -> bool:
     return isinstance(value, Scalar) and value.expr == Symbol(choice.letter) and not hedges
 
 
+def _singular(text: str) -> str:
+    """Words without the s of a plural."""
+    return re.sub(r"(?<=[a-z]{3})s\b", "", text)
+
+
+def _ratio_and_number(ratio: Items, number: Scalar, judge: Judge) -> str | None:
+    """A ratio of two is their quotient, unless it may be a time of day: 12:30, which a ratio in lowest terms is not."""
+    above, *below = (value for value in ratio.values if isinstance(value, Scalar))
+    if len(below) != 1:
+        return "a ratio against a number"
+    hours, minutes = above.expr, below[0].expr
+    if hours.is_Integer and minutes.is_Integer and 0 <= hours <= 24 and 10 <= minutes < 60 and gcd(hours, minutes) > 1:
+        return "a time of day against a number"
+    return _scalars(Scalar(hours / minutes, text=rf"\frac{{{above.text}}}{{{below[0].text}}}"), number, judge)
+
+
 def _holds_sets(items: Items) -> bool:
     return any(isinstance(value, Items) and value.opening == "{" for value in items.values)
 
@@ -222,6 +247,8 @@ def _as_sets(gold: Sequence[Value], answer: Sequence[Value], judge: Judge) -> st
         return "a part of the gold is missing from the answer"
     if any(all(apart(g, a, judge) for g in gold) for a in answer):
         return "the answer has a part that the gold has not"
+    if 1 in (len(gold), len(answer)) and len(gold) != len(answer):
+        return f"{len(gold)} parts against {len(answer)}"
     if len(gold) == len(answer) and len(gold) > 2:
         for g in gold:
             if sum(apart(g, a, judge) is None for a in answer) != sum(apart(g, a, judge) is None for a in gold):
@@ -263,10 +290,17 @@ def _scalars(gold: Scalar, answer: Scalar, judge: Judge) -> str | None:
     as_long = least > 0 and most < 3 * least
     tolerance = _EXACT if as_long or most == 0 else most
     if left.is_Rational and right.is_Rational:
+        if any(_is_exact(one.expr, other) for one, other in ((gold, answer), (answer, gold)) if other.spread):
+            return "the numbers differ"
         return None if tolerance is not _EXACT and _close(left, right, tolerance) else "the numbers differ"
     if not _agree(left, right, tolerance):
         return "their values differ"
     return None if tolerance is not _EXACT or judge(gold, answer) else "the judge does not see that they are the same"
+
+
+def _is_exact(number: Expr, decimal: Scalar) -> bool:
+    """Whether a number ends where a decimal does, which is then no rounding of it: 2.999999 is not 3."""
+    return bool((number / (decimal.spread * abs(decimal.expr))).is_Integer)
 
 
 def _relations(gold: Relation, answer: Relation, judge: Judge | None) -> str | None:

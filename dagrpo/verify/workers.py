@@ -2,10 +2,10 @@
 
 What a judge cannot compute is refused before it gets here; this module is for what slips through. How long a task may
 take is decided by counting, never by a clock, so that neither the machine's load nor the number of workers changes a
-verdict. With L the wall-clock limit of a verdict: every task is first tried with L/100 of processor time. Those that
-did not end are tried once more, in order, with L/4; the rest of L is slack for a busy machine. Second tries that end
-cost nothing, but those that fail may cost a call 0.6 L together: when the next one could exceed that, the tasks that
-are left have failed.
+verdict. With L the limit of a verdict: every task is first tried with L/100 of processor time. Those that did not end
+are tried once more, in order, with L/4. The clock ends a try that gets no processor, after 10 L, as a last resort.
+Second tries that end cost nothing, but those that fail may cost a call 0.6 L together: when the next one could exceed
+that, the tasks that are left have failed.
 
 So 64 answers that never end take at most 0.64 L + 0.6 L of processor time, divided among the workers, and some
 milliseconds for each replaced worker.
@@ -31,6 +31,7 @@ MEMORY = 1 << 30
 """Address space of a worker (bytes)."""
 
 _FIRST, _SECOND, _LOSS = 1 / 100, 1 / 4, 0.6
+_WALL = 10
 _POLL_SECONDS = 0.05
 
 
@@ -80,7 +81,7 @@ class Workers:
         if not self._ready:
             self._receive()
             self._ready = True
-        request = {"tasks": tasks, "cpu": cpu, "wall": self.seconds}
+        request = {"tasks": tasks, "cpu": cpu, "wall": _WALL * self.seconds}
         self._socket.sendall(json.dumps(request).encode() + b"\n")
         outcome = self._receive()
         return [Judgement(mark) if mark in _MARKS else None for mark in outcome]
