@@ -21,6 +21,7 @@ _TITLES = {
     "response_tokens_total": "response tokens",
     "optimiser_steps": "optimiser steps",
     "trained_tokens": "trained tokens",
+    "left_out": "demonstrations left out",
     "no_answer": "no answer",
     "disagreement": "judges disagree",
     "masked_share": "rows masked, %",
@@ -158,6 +159,11 @@ def consumed(frames: Frames) -> Display:
     ]
     notes = (
         "Of one run: means over the seeds of an arm. Trained tokens are those that a gradient was computed for.",
+        *(
+            ["Demonstrations left out: those of more tokens than a response may have, whose problems have none then."]
+            if "left_out" in frame
+            else []
+        ),
         *(
             [
                 f"Last columns: samples and response tokens that an arm drew, {reference} having drawn 1.00. With an "

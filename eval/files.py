@@ -1,8 +1,7 @@
 """The files that the runs on one base corpus left: graded samples, metrics, run cards. Checked while they are read."""
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dagrpo.errors import UserError
+from dagrpo.files import text_files
 from dagrpo.records import Verdict
 
 VERDICTS = tuple(verdict.value for verdict in Verdict)
@@ -18,6 +18,20 @@ COUNTS = (*VERDICTS, "tokens", "judged", "apart")
 _KEYS = ("problem_id", "family", "level", "problem_hash", "prompt_hash", "sample", "tokens", "verdict")
 _QUESTION = ["family", "level", "problem_hash", "prompt_hash"]
 _DIGITS = 8
+
+AGAIN = "run the experiment to its end; where the file is there, delete it first"
+"""What to do about a file of results that cannot be used."""
+
+CARD: dict[str, type] = {
+    **dict.fromkeys(("arm", "method", "label", "base_fingerprint", "model_fingerprint", "code_hash"), str),
+    **dict.fromkeys(("options", "consumed", "spec", "versions", "hardware"), dict),
+}
+"""What is read of a run's card, and its kind."""
+
+META: dict[str, type] = {"spec": dict, "model_fingerprint": str, "limited": dict}
+"""What is read of what stands beside samples, and its kind."""
+
+_KINDS: dict[type, str] = {str: "text", dict: "JSON object"}
 
 
 class Files:
@@ -33,7 +47,7 @@ class Files:
 
     def meta(self, kept: str, arm: str, seed: int) -> dict[str, Any]:
         """Settings of an evaluation, and the fingerprint of the weights."""
-        return self._once(self._samples(kept, arm, seed).with_suffix(".meta.json"), read_json)
+        return self._once(self._samples(kept, arm, seed).with_suffix(".meta.json"), read_meta)
 
     def digest(self, kept: str, arm: str, seed: int) -> str:
         """Sha256 of the file of samples."""
@@ -45,7 +59,7 @@ class Files:
 
     def card(self, arm: str, seed: int) -> dict[str, Any]:
         """The run card."""
-        return self._once(self._run(arm, seed) / "run.json", read_json)
+        return self._once(self._run(arm, seed) / "run.json", read_card)
 
     def lines(self, name: str, arm: str, seed: int) -> list[dict[str, Any]]:
         """The lines of ``metrics`` or ``timings``, one a step."""
@@ -132,30 +146,39 @@ def read_samples(path: Path) -> pd.DataFrame:
     return found.reset_index()[["problem_id", "family", "level", "question", *COUNTS, "majority"]]
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file. Raises :class:`UserError` where there is none, or it is broken."""
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run the experiment to its end first") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and run the experiment again") from None
+    return text_files.read_json(path, AGAIN)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read the card of a run. Raises :class:`UserError` where it is broken or lacks what is read of it."""
+    return complete(read_json(path), CARD, str(path))
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read what stands beside samples. Raises :class:`UserError` where it is broken or lacks what is read of it."""
+    return complete(read_json(path), META, str(path))
+
+
+def complete(found: dict[str, Any], wanted: Mapping[str, type], where: str) -> dict[str, Any]:
+    """What was read, with all that is wanted of it. Raises :class:`UserError`."""
+    if fault := lacking(found, wanted):
+        raise UserError(f"{where}: {fault}; {AGAIN}")
+    return found
+
+
+def lacking(found: Mapping[str, Any], wanted: Mapping[str, type]) -> str:
+    """What is wrong with the first key that is missing or of another kind, in words; empty where all are there."""
+    for key, kind in wanted.items():
+        if not isinstance(found.get(key), kind):
+            return f"key {key!r} is missing" if key not in found else f"{key!r} is no {_KINDS[kind]}"
+    return ""
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Read JSON Lines one by one. Raises :class:`UserError` naming file and line."""
-    try:
-        stream = path.open()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run the experiment to its end first") from None
-    with stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise UserError(
-                    f"{path}, line {number}: not valid JSON ({error}); delete the file and run again"
-                ) from None
+    return (row for _, row in text_files.read_rows(path, AGAIN))
 
 
 def _picked(path: Path) -> Iterator[list[Any]]:

@@ -261,9 +261,16 @@ def regime(runs: Runs) -> pd.DataFrame:
 
 
 def consumed(runs: Runs, names: Mapping[str, str]) -> pd.DataFrame:
-    """What a run of each arm took: samples, tokens, demonstrations, optimiser steps; means over its seeds."""
-    cards = pd.DataFrame([{"arm": arm, **card["consumed"]} for (arm, _), card in load_cards(runs).items()])
-    return _means_by_arm(cards, names)
+    """What a run of each arm took: samples, tokens, demonstrations, optimiser steps; means over its seeds.
+
+    ``left_out``, how many demonstrations were too long for a response, is there where some run left some out.
+    """
+    cards = load_cards(runs)
+    rows = [{"arm": arm, **card["consumed"]} for (arm, _), card in cards.items()]
+    left_out = [card.get("demonstrations_left_out", 0) for card in cards.values()]
+    if any(left_out):
+        rows = [{**row, "left_out": count} for row, count in zip(rows, left_out, strict=True)]
+    return _means_by_arm(pd.DataFrame(rows), names)
 
 
 def verdicts(runs: Runs, evaluation: Evaluation, names: Mapping[str, str]) -> pd.DataFrame:

@@ -229,9 +229,33 @@ def other_weights(body: dict[str, Any]) -> None:
     body["evaluations"]["samples"]["meta"]["model_fingerprint"] = "another"
 
 
+def numbered(body: dict[str, Any]) -> None:
+    body["evaluations"]["samples"]["problems"]["family"][0] = 3
+
+
+def no_level(body: dict[str, Any]) -> None:
+    body["evaluations"]["samples"]["problems"]["level"][0] = "high"
+
+
+def half(body: dict[str, Any]) -> None:
+    body["evaluations"]["samples"]["problems"]["problem_id"][0] = "\ud83d"
+
+
+def no_hardware(body: dict[str, Any]) -> None:
+    del body["card"]["hardware"]
+
+
+def no_limits(body: dict[str, Any]) -> None:
+    body["evaluations"]["samples"]["meta"]["limited"] = []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        *(
+            (change, "damaged: it does not have the form")
+            for change in (numbered, no_level, half, no_hardware, no_limits)
+        ),
         (more_samples, "dagrpo from school, seed 1: its steps do not add up"),
         (other_weights, "dagrpo from school, seed 1: samples: sampled from other weights"),
         (

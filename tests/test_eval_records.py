@@ -118,6 +118,30 @@ def test_samples_of_other_settings_or_weights_are_refused(
     assert message in refusal(tree)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "not valid JSON"),
+        (b"[]", "expected a JSON object"),
+        (b"\xff{}", "not UTF-8"),
+        (rb'{"label": "\ud83d"}', "holds half a character"),
+        (b"{}", "is missing"),
+    ],
+)
+def test_a_card_or_settings_that_cannot_be_used_are_named(tree: Path, content: bytes, message: str) -> None:
+    runs = runs_of(tree)
+    card = tree / "runs" / BASE / "grpo" / "seed0" / "run.json"
+    for path, read in (
+        (card, lambda: runs.source.card("grpo", 0)),
+        (card.with_name("metrics.jsonl"), lambda: runs.source.lines("metrics", "grpo", 0)),
+        (runs.samples("grpo", 0).with_suffix(".meta.json"), lambda: runs.source.meta("samples", "grpo", 0)),
+    ):
+        path.write_bytes(content)
+        if content != b"{}" or path.suffix == ".json":
+            with pytest.raises(UserError, match=rf"{path.name}.*{message}"):
+                read()
+
+
 def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"specs/report\.json: cannot be read"):
         open_runs(tmp_path)

@@ -224,6 +224,16 @@ def test_consumption_is_a_mean_over_seeds(tree: Path) -> None:
     assert frame.loc["grpo", ["seeds", "samples", "prompt_tokens"]].tolist() == [2, 1920, 9000]
 
 
+def test_demonstrations_that_were_left_out_are_shown(tmp_path: Path) -> None:
+    results = make_tree(tmp_path / "toy", seeds=(0,), problems=2, samples=1)
+    path = results / "runs" / BASE / "grpo" / "seed0" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"demonstrations_left_out": 17}))
+    frames = tables_of(results)
+    assert frames["consumed"].set_index("arm").loc[["grpo", "sft"], "left_out"].tolist() == [17, 0]
+    shown = markdown(show("consumed", frames))
+    assert "demonstrations left out |" in shown and "those of more tokens than a response may have" in shown
+
+
 def test_text_is_escaped() -> None:
     shown = Display(
         "A_title", ("arm", "50 %"), ((Cell("R&D_1 | x"), Cell("−1.0", "[−2.0, 0.0]", bold=True)),), ("δ ≥ 3 #1",)

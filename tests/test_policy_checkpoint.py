@@ -1,7 +1,9 @@
 """Saving and loading a policy, its fingerprint, and the device it lives on."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
 
 from dagrpo.errors import UserError
-from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy, save_policy
+from dagrpo.policy.checkpoint import Policy, fingerprint, load_outline, load_policy, save_policy
 from dagrpo.policy.device import resolve_device
 
 CPU = torch.device("cpu")
@@ -91,6 +93,50 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="cannot be loaded"):
         load_policy(tmp_path / "model", CPU)
+
+
+def _change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+FAULTS: dict[str, Callable[[Path], Any]] = {
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:30]),
+    "no object": lambda path: path.write_text("[1]"),
+    "no UTF-8": lambda path: path.write_bytes(b"\xff\xfe{}"),
+    "a byte-order mark": lambda path: path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes()),
+    "half a character": lambda path: _change(path, more="\ud83d"),
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_of_a_checkpoint_that_is_broken_is_named(tmp_path: Path, name: str, fault: str) -> None:
+    """transformers itself takes a broken generation_config.json for none, and so other end tokens."""
+    save_policy(make_policy(), tmp_path)
+    FAULTS[fault](tmp_path / name)
+    for load in (lambda: load_policy(tmp_path, CPU), lambda: load_outline(tmp_path)):
+        with pytest.raises(UserError, match=rf"{name}: .*; (make|write)"):
+            load()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"num_attention_heads": "two"}),
+        ("config.json", {"model_type": "unheard"}),
+        ("config.json", {"vocab_size": -3}),
+        ("tokenizer.json", {"model": 3}),
+        ("tokenizer_config.json", {"eos_token": 3}),
+        ("generation_config.json", {"eos_token_id": "x"}),
+    ],
+)
+def test_settings_of_a_checkpoint_that_cannot_be_end_in_a_sentence(
+    tmp_path: Path, name: str, changes: dict[str, Any]
+) -> None:
+    save_policy(make_policy(), tmp_path)
+    _change(tmp_path / name, **changes)
+    with pytest.raises(UserError):
+        load_policy(tmp_path, CPU)
 
 
 def test_weights_that_only_pickle_can_read_are_refused(tmp_path: Path) -> None:

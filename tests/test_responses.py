@@ -118,6 +118,7 @@ def asked_by_lm_eval(grading: Any, opener: Opener, text: str, finish: Finish) ->
     prompt = tokenizer.decode(list(render(PROBLEM, tokenizer, prompt_of(opener)).tokens))
     task = object.__new__(lm_task.Benchmark)
     task.problems, task.verifier = {PROBLEM.id: PROBLEM}, grading.spec
+    task._config = SimpleNamespace(metadata=prompt_of(opener).model_dump())
     instance = SimpleNamespace(
         doc={"id": PROBLEM.id}, args=(prompt, {}), resps=[lm_task.Response.of(text, 2, finish)], filtered_resps={}
     )

@@ -69,11 +69,14 @@ def test_a_long_one_is_refused_or_left_out_as_the_problems_say(
     assert not collector._usable(Anchors(), long) and not collector._usable(Anchors(drop_rejected=False), long)
 
 
-def test_one_that_does_not_fit_the_window_with_its_prompt_is_named(collector: Collector) -> None:
-    collector.prepare_demonstrations()
+def test_what_does_not_fit_the_window_with_its_prompt_is_named_before_anything_is_sampled(collector: Collector) -> None:
+    """The engine is None here: whoever asked it would fail."""
+    collector.check_prompts()
     collector.policy.model.config.max_position_embeddings = LENGTH
     with pytest.raises(UserError, match=r"its prompt and demonstration have \d+ tokens, the model's window 3000"):
-        collector.demonstrations(0)
+        collector.prepare_demonstrations()
+    with pytest.raises(UserError, match=r"its prompt and response have \d+ tokens, the model's window 3000"):
+        collector.check_prompts()
 
 
 def test_what_the_template_opens_is_taken_off(collector: Collector) -> None:

@@ -119,10 +119,26 @@ def test_a_step_that_never_comes_is_refused(step: int) -> None:
         spec("grpo", snapshots=(0, step))
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"problem": {}, "prompt_tokens": [], "rows": []}'])
-def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "groups.jsonl").write_text(line + "\n")
-    with pytest.raises(UserError, match="line 1: not a group of a snapshot"):
+GROUP = {"problem": {"id": "a", "family": "f", "prompt": "p", "answer": "1"}, "prompt_tokens": [1], "rows": []}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"{", "not valid JSON"),
+        (b"[]", "expected a JSON object"),
+        (b"{}", "problem: Field required"),
+        (json.dumps(GROUP | {"problem": {}}).encode(), "problem.id: Field required"),
+        (json.dumps(GROUP | {"problem": []}).encode(), "problem: "),
+        (json.dumps(GROUP | {"prompt_tokens": "abc"}).encode(), "prompt_tokens: "),
+        (json.dumps(GROUP | {"rows": [{"tokens": [1]}]}).encode(), "rows.0.index: "),
+        (json.dumps(GROUP).replace('"p"', '"\\ud83d"').encode(), "holds half a character"),
+        (b"\xff{}", "not UTF-8"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: bytes, fault: str) -> None:
+    (tmp_path / "groups.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(UserError, match=rf"groups\.jsonl.*{fault}.*; (train|write|give)"):
         read_groups(tmp_path / "groups.jsonl")
     with pytest.raises(UserError, match="cannot be read"):
         read_groups(tmp_path / "none.jsonl")

@@ -216,10 +216,15 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A named sequence of phases. ``needs_demonstrations`` and ``needs_reference`` tell the loop what to prepare."""
+    """A named sequence of phases. ``samples``, ``needs_demonstrations`` and ``needs_reference`` tell the loop what to
+    prepare."""
 
     label: str
     phases: tuple[Phase, ...]
+
+    @property
+    def samples(self) -> bool:
+        return any(phase.recipe.samples for phase in self.phases)
 
     @property
     def needs_demonstrations(self) -> bool:

@@ -24,6 +24,7 @@ from dagrpo.diagnostics.gradients import Part, Read, Sketch, flat, gram, rollout
 from dagrpo.errors import UserError
 from dagrpo.files.checkpoints import write_atomically
 from dagrpo.files.partial import Partial
+from dagrpo.files.text_files import read_rows
 from dagrpo.measurements.conflict import credit_of, describe, scores_of
 from dagrpo.objectives.similarity import jaccard, ngrams
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
@@ -78,7 +79,7 @@ def probe(
             groups = sample_groups(batch, policy, engine, verifier, spec)
             sampled.append([asdict(group) for group in groups])
             report(min(len(chosen), sampled.batches * together))
-    mixed = mixed_groups([stored_group(plain) for plain in sampled.read()])
+    mixed = mixed_groups([stored_group(plain, str(out)) for plain in sampled.read()])
     differentiated = Partial(state / "products", identity)
     _differentiate(asked, policy, mixed, differentiated, out.name, should_stop)
     write_atomically(out / "groups.jsonl", sampled.content())
@@ -97,7 +98,7 @@ def rate(spec: RatingSpec, probed: Path, model: Path, out: Path, should_stop: Sh
     torch.set_num_threads(spec.threads)
     groups = read_groups(probed / "groups.jsonl")
     mixed = mixed_groups(groups)
-    products = [json.loads(line) for line in (probed / "products.jsonl").read_text().splitlines()]
+    products = [line for _, line in read_rows(probed / "products.jsonl", "probe the base again")]
     tools = Tools(load_policy(model, resolve_device(spec.device)), should_stop)
     scored = {}
     for name, asked in spec.rating.scorers.items():

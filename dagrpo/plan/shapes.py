@@ -8,6 +8,7 @@ from typing import Any
 
 from dagrpo.config import Base, GgufBase, HubBase, MiniBase, WarmedBase
 from dagrpo.errors import UserError
+from dagrpo.files.text_files import read_json
 
 _KNOWN = Path(__file__).with_name("architectures.json")
 _SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -68,6 +69,9 @@ def shape_from_config(config: Mapping[str, Any], where: str) -> Shape:
     """Read a shape from a checkpoint's config.json. Raises :class:`UserError` for another kind of model."""
     if config.get("model_type") not in ("llama", "qwen2"):
         raise UserError(f"{where}: the model of memory knows llama and qwen2, not {config.get('model_type')!r}")
+    wanted = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    if wrong := [key for key in wanted if type(config.get(key)) is not int]:
+        raise UserError(f"{where}: {wrong[0]} of config.json is no whole number; make or fetch the checkpoint again")
     heads, width = config["num_attention_heads"], config["hidden_size"]
     return Shape(
         vocabulary=config["vocab_size"],
@@ -101,7 +105,7 @@ def shape_of(base: Base) -> Shape:
         )
     name = base.model if isinstance(base, HubBase) else _SMOLLM2
     if (local := Path(name).expanduser() / "config.json").is_file():
-        return shape_from_config(json.loads(local.read_text()), name)
+        return shape_from_config(read_json(local, "make or fetch the checkpoint again"), name)
     known = json.loads(_KNOWN.read_text())
     if name not in known:
         raise UserError(

@@ -1,6 +1,7 @@
 """Load and save a policy as an ordinary checkpoint: config.json, safetensors, tokenizer and chat template."""
 
 import shutil
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -24,7 +24,17 @@ from transformers.utils import GENERATION_CONFIG_NAME, logging
 
 from dagrpo.errors import UserError
 from dagrpo.files.checkpoints import Stored, disk_errors, flush
+from dagrpo.files.text_files import read_object, read_text
 from dagrpo.policy.logprobs import check_supported
+
+JSON_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "model.safetensors.index.json",
+)  # fmt: skip
+TEXT_FILES = ("chat_template.jinja", "merges.txt")
+"""Files of a checkpoint that are text."""
+
+REMEDY = "make or fetch it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +115,40 @@ def _loading(source: Path | str) -> Iterator[None]:
     """Say of what fails inside that the checkpoint cannot be loaded."""
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise UserError(f"{source}: no checkpoint here (config.json is missing); give the folder of a saved model")
+    if Path(source).is_dir():
+        check_texts(Path(source))
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # tokenizers raise a bare one, and odd settings fail anywhere in transformers
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{source}: the checkpoint cannot be loaded ({reason}); make or fetch it again") from error
+        raise UserError(f"{source}: the checkpoint cannot be loaded ({reason}); {REMEDY}") from error
+
+
+def check_texts(folder: Path) -> None:
+    """Read the files of a checkpoint that are text. (transformers passes over a generation_config.json that is broken,
+    and so over what ends a response.)
+
+    Raises:
+        UserError: one is no UTF-8, no JSON object, begins with a byte-order mark, or holds half a character.
+    """
+    for name in (*JSON_FILES, *TEXT_FILES):
+        path = folder / name
+        if not path.is_file():
+            continue
+        text = read_text(path, REMEDY)
+        if path.read_bytes()[:3] == BOM_UTF8:
+            raise UserError(f"{path}: begins with a byte-order mark; write it without, or {REMEDY}")
+        if name in JSON_FILES:
+            read_object(text, str(path), REMEDY)
 
 
 def _that_ends(policy: Policy, source: Path | str) -> Policy:
-    if not policy.end_tokens:
-        raise UserError(f"{source}: generation_config.json and the tokenizer name no end-of-sequence token; add one")
+    if not policy.end_tokens or not all(isinstance(token, int) for token in policy.end_tokens):
+        raise UserError(
+            f"{source}: generation_config.json and the tokenizer name no end-of-sequence token, or one that is no "
+            "number; add one"
+        )
     return policy
 
 

@@ -112,7 +112,8 @@ class Collector:
         and counted (``left_out``), where the problems say so: their problems are then as others without one.
 
         Raises:
-            UserError: there is no demonstration that the verifier accepts, or one exceeds the budget and must not.
+            UserError: there is no demonstration that the verifier accepts, one exceeds the budget and must not, or one
+                exceeds the model's window with its prompt.
         """
         if self.long_demonstrations == "left_out":
             fitting = [problem for problem in self.demonstrated if self._fits(problem)]
@@ -135,6 +136,25 @@ class Collector:
             raise UserError(
                 "this method needs demonstrations, and no training problem has one that the verifier accepts; "
                 "choose another train file"
+            )
+        for problem in self.accepted:
+            self._check_window(problem, len(self._anchors[problem.id]), "demonstration")
+
+    def check_prompts(self) -> None:
+        """Render every prompt before anything is sampled.
+
+        Raises:
+            UserError: one cannot be rendered, or exceeds the model's window with the response that it may get.
+        """
+        for problem in self.problems:
+            self._check_window(problem, self.train.max_new_tokens, "response")
+
+    def _check_window(self, problem: Problem, tokens: int, what: str) -> None:
+        window, length = window_of(self.policy.model), len(self.prompt_of(problem)) + tokens
+        if window is not None and length > window:
+            raise UserError(
+                f"problem {problem.id!r}: its prompt and {what} have {length} tokens, the model's window {window}; "
+                "lower problems.max_prompt_chars or leave the problem out"
             )
 
     def demonstrations(self, step: int) -> Step:
@@ -267,15 +287,7 @@ class Collector:
         return problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
 
     def _demonstrated(self, problems: Sequence[Problem]) -> list[Group]:
-        groups = [Group(problem, self.prompt_of(problem), (self._anchor(problem),)) for problem in problems]
-        window = window_of(self.policy.model)
-        for group in groups:
-            if window is not None and (length := len(group.prompt_tokens) + len(group.rollouts[0].tokens)) > window:
-                raise UserError(
-                    f"problem {group.problem.id!r}: its prompt and demonstration have {length} tokens, the "
-                    f"model's window {window}; lower problems.max_prompt_chars or leave the problem out"
-                )
-        return groups
+        return [Group(problem, self.prompt_of(problem), (self._anchor(problem),)) for problem in problems]
 
     def _demonstration_step(self, groups: Sequence[Group], step: int, seconds: float) -> Step:
         verdicts = (Verdict.CORRECT,) * len(groups)

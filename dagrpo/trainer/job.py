@@ -113,6 +113,8 @@ def train(
             world,
             spec.long_demonstrations,
         )
+        if algorithm.samples:
+            collector.check_prompts()
         if algorithm.needs_demonstrations:
             collector.prepare_demonstrations()
         run = Run(spec.train, algorithm, weights, reference, collector, state_root, identity, should_stop)

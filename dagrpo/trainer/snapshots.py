@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from dagrpo.errors import UserError
 from dagrpo.files.checkpoints import flush, write_atomically
+from dagrpo.files.text_files import read_rows
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.records import Finish, Problem, Source, Verdict
 from dagrpo.trainer.collect import Step
@@ -44,6 +47,11 @@ class StoredGroup:
     problem: Problem
     prompt_tokens: tuple[int, ...]
     rows: tuple[StoredRow, ...]
+
+
+_STORED = TypeAdapter(StoredGroup)
+
+_AGAIN = "give the groups.jsonl of a snapshot, or train again to have it made"
 
 
 def write_snapshot(folder: Path, policy: Policy, step: Step) -> None:
@@ -85,21 +93,7 @@ def read_groups(path: Path) -> list[StoredGroup]:
     Raises:
         UserError: the file cannot be read, or a line is not what :func:`write_snapshot` writes.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the file of a snapshot") from None
-    groups = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            groups.append(stored_group(json.loads(line)))
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path}, line {number}: not a group of a snapshot ({error!r}); train again to have it made"
-            ) from None
-    return groups
+    return [stored_group(row, where) for where, row in read_rows(path, _AGAIN)]
 
 
 def _plain(step: Step) -> list[dict[str, Any]]:
@@ -127,13 +121,11 @@ def _plain(step: Step) -> list[dict[str, Any]]:
     return groups
 
 
-def stored_group(plain: dict[str, Any]) -> StoredGroup:
-    """A group from its stored form. Raises ``TypeError``, ``ValueError`` or ``KeyError`` where it is none."""
-    problem: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in plain["problem"].items()
-    }
-    rows = (
-        StoredRow(**{**row, "tokens": tuple(row["tokens"]), "verdict": Verdict(row["verdict"])})
-        for row in plain["rows"]
-    )
-    return StoredGroup(Problem(**problem), tuple(plain["prompt_tokens"]), tuple(rows))
+def stored_group(plain: dict[str, Any], where: str) -> StoredGroup:
+    """A group from its stored form. Raises :class:`UserError`, beginning with ``where``, where it is none."""
+    try:
+        return _STORED.validate_python(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: not a group of a snapshot ({place}: {first['msg']}); {_AGAIN}") from None

@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from dagrpo.config import Name, Strict
 from dagrpo.errors import UserError
-from eval.files import COUNTS
+from dagrpo.files.text_files import read_object
+from eval.files import CARD, COUNTS, META, lacking
 from eval.records import BASE, Runs
 
 MOST = 100_000
@@ -46,6 +47,12 @@ class Evaluated(Strict):
             raise ValueError("problems: columns of different lengths")
         if any(type(value) is not int or value < 0 for key in COUNTS for value in self.problems[key]):
             raise ValueError("problems: a count that is no whole number")
+        if not all(isinstance(value, str) for key in _TEXTS for value in self.problems[key]):
+            raise ValueError("problems: a name that is no text")
+        if not all(value is None or isinstance(value, int | float) for key in _NUMBERS for value in self.problems[key]):
+            raise ValueError("problems: a level or a majority that is no number")
+        if self.meta and (fault := lacking(self.meta, META)):
+            raise ValueError(f"meta: {fault}")
         return self
 
     def frame(self) -> pd.DataFrame:
@@ -75,6 +82,12 @@ class Record(Strict):
     probe: list[dict[str, Any]] | None
     judge: str | None
     seconds: dict[str, float]
+
+    @model_validator(mode="after")
+    def _has_a_whole_card(self) -> "Record":
+        if self.card is not None and (fault := lacking(self.card, CARD)):
+            raise ValueError(f"card: {fault}")
+        return self
 
     @property
     def run(self) -> tuple[str, str, int]:
@@ -162,9 +175,9 @@ def read_record(path: Path) -> Record:
     if not unpack.eof or len(content) > MOST:
         raise UserError(f"{path}: cut off, or larger than a record may be; take it from where it was made")
     try:
-        sealed = json.loads(head)["sha256"]
-        record = Record.model_validate(json.loads(text))
-    except (ValueError, KeyError, TypeError, ValidationError):
+        sealed = read_object(head, str(path))["sha256"]
+        record = Record.model_validate(read_object(text, str(path)))
+    except (UserError, KeyError, ValidationError):
         raise UserError(f"{path}: damaged: it does not have the form of a record") from None
     if sha256(text.encode()).hexdigest() != sealed:
         raise UserError(f"{path}: changed after it was made: its content is not what its seal says")
