@@ -103,6 +103,7 @@ _NO_LABEL = re.compile(  # words that make another number of it, or none
     r"zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|halves|tens|twice|doubled|tripled|"
     r"mil|bn|mn|lakh|crore|gross|plus|minus|negative|mod|modulo|than|versus|vs|and|or|nor|but|maybe|perhaps|if|not|"
     r"never|wrong|incorrect|except|to|for|base|"
+    r"pairs?|couples?|twos|threes|fours|fives|true|false|none|no|"
     r"january|february|march|april|may|june|july|august|september|october|november|december)\b"
 )
 _FACTOR = re.compile(
@@ -147,6 +148,7 @@ _DIMENSIONS = {
     for unit in units.split()
 }
 _SHORT_WORDS = {*"mgshylnjwvk", "ms", "ml", "pa", "hz", "rs", "am", "pm", "um"}
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
 _STUCK = re.compile(r"[\d)}\]][A-Za-z]$")
 """A letter directly after a value: a factor."""
 _OTHER_LETTER = re.compile(r"(?<![A-Za-z°])[^\W\d_mgshlyLNJWVK](?![A-Za-z])")
@@ -295,6 +297,7 @@ def _split(text: str, short_words: bool) -> tuple[str, str | None]:
     words = re.sub(r"[^a-z]+", " ", tail.lower()).strip()
     is_label = _LABEL.fullmatch(tail) is not None and _NO_LABEL.search(tail.lower()) is None
     is_label &= not all(word in _UNITS for word in words.split())  # units that make no unit together
+    is_label &= _WORD.search(body) is None  # words after a word are its text
     return (body, f"~{words}" if words else None) if is_label else (text, None)
 
 
@@ -333,6 +336,8 @@ def _unit(tail: str, short_words: bool) -> str | None:
         if names is None or (word in _SHORT_WORDS and not short_words):
             return None
         for name, sign in names:
+            if name in ("%", "°") and name in powers:
+                return None
             powers[name] = powers.get(name, 0) + sign * power
             alike = [one for one in powers if one != name and _DIMENSIONS.get(one, one) == _DIMENSIONS.get(name)]
             if any(powers[one] * powers[name] > 0 for one in alike):

@@ -1,7 +1,7 @@
 """Values that an answer can have, and when two of them are the same.
 
 Kinds are compared by kind. A bare list stands for a set or, where the other side has an order, for a tuple; a set is
-never a tuple. Numbers are compared exactly. Two expressions differ where they differ at a point, symbols standing for
+never a tuple. Two bare lists have as many items. Numbers are compared exactly. Two expressions differ where they differ at a point, symbols standing for
 numbers; where they agree, a judge has the word.
 
 A decimal of six or more significant digits may be a rounding or a cut: it is the same as what lies within one unit of
@@ -20,9 +20,11 @@ from sympy import Expr, Rational, Symbol
 
 _EXACT = Rational(1, 10**20)
 _STEPS = (sympy.floor, sympy.ceiling)
+LETTERS = "ABCDEFGHIJ"
 _NEAR, _WIDE = ("1st", "2nd"), ("5th", "6th", "7th", "8th")
-_SIGNED = ("all", "0", "1", "2", "3", "4")
-"""At "all" every symbol is negative; at the others those whose name has that bit, so that any two letters differ."""
+_SIGNED = ("all", "far", "0", "1", "2", "3", "4")
+"""At "all" every symbol is negative, and at "far" 41 times as large; at the others those whose name has that bit, so
+that any two letters differ."""
 
 
 class Unreadable(Exception):
@@ -128,8 +130,10 @@ def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
             return apart(gold.value, answer.value, judge) if gold.letter == answer.letter else "the letters differ"
         case Choice(), _:
             return None if _is_letter(answer, gold) else apart(gold.value, answer, judge)
+        case Scalar(expr=Symbol(name=letter)), Choice() if letter in LETTERS:
+            return None if _is_letter(gold, answer) else "the letters differ"
         case _, Choice():
-            return None if _is_letter(gold, answer) else apart(gold, answer.value, judge)
+            return apart(gold, answer.value, judge)
         case Items(opening="" | "{"), Named() if _names(gold) == {answer.name}:
             return apart(_without_names(gold), answer.value, judge)
         case Named(), Items(opening="" | "{") if _names(answer) == {gold.name}:
@@ -193,6 +197,10 @@ def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
         len(_names(answer)) > 1
     ):  # names on one side only: the order tells which
         return _in_order(gold.values, answer.values, judge)
+    if openings == {""} and len(gold.values) != len(answer.values):
+        return f"{len(gold.values)} parts against {len(answer.values)}"
+    if openings == {"", "{"} and max(len(_names(gold)), len(_names(answer))) > 1:
+        return "a set does not say which value is whose"
     if openings == {"{"} and _holds_sets(gold) != _holds_sets(answer):
         return "a set of sets against a set"
     if openings <= {"", "{"}:
@@ -358,8 +366,8 @@ def _at(expr: Expr, point: str, signed: bool) -> Expr:
 def _place(name: str, point: str, signed: bool) -> Rational:
     """Where a symbol stands at a point: a fixed number between 1/2 and 3/2, or, signed, one or its negative.
 
-    At wide points it is 41 times as large, so that steps differ.
+    At wide and far points it is 41 times as large, so that steps, and sums with a constant, differ.
     """
     number = int.from_bytes(blake2b(f"{name}@{point}".encode(), digest_size=4).digest(), "big")
-    negative = signed and (point == "all" or sum(name.encode()) >> int(point) & 1 == 1)
-    return Rational(number % 9973 + 4987, -9973 if negative else 9973) * (41 if point in _WIDE else 1)
+    negative = signed and (point in ("all", "far") or sum(name.encode()) >> int(point) & 1 == 1)
+    return Rational(number % 9973 + 4987, -9973 if negative else 9973) * (41 if point == "far" or point in _WIDE else 1)
