@@ -1,8 +1,8 @@
 """Values that an answer can have, and when two of them are the same.
 
 Kinds are compared by kind. A bare list stands for a set or, where the other side has an order, for a tuple; a set is
-never a tuple. Two bare lists have as many items. Numbers are compared exactly. Two expressions differ where they differ at a point, symbols standing for
-numbers; where they agree, a judge has the word.
+never a tuple. Two bare lists have as many items. Numbers are compared exactly. Two expressions differ where they
+differ at a point, symbols standing for numbers; where they agree, a judge has the word.
 
 A decimal of six or more significant digits may be a rounding or a cut: it is the same as what lies within one unit of
 its last place, unless the other is a decimal as long, or a number that has no more places.
