@@ -57,3 +57,7 @@ def test_other_questions_and_an_empty_log_are_refused(tmp_path: Path) -> None:
     next(log.iterdir()).unlink()
     with pytest.raises(UserError, match="holds no samples_dagrpo"):
         agreement(ours, log)
+    ours, log = write(tmp_path / "broken")
+    ours.write_text('{"family": "math500"}\n')
+    with pytest.raises(UserError, match="not samples of a benchmark"):
+        agreement(ours, log)

@@ -81,6 +81,12 @@ def test_what_is_not_the_locked_file_is_not_written(remote: list[str], tmp_path:
 
 def test_a_fetched_set_that_was_changed_or_is_no_longer_locked_is_refused(remote: list[str], tmp_path: Path) -> None:
     fetch("math500", tmp_path)
+    told, record = tmp_path / "fetched.json", (tmp_path / "fetched.json").read_text()
+    for broken in ("[]", '{"math500": 3}', "{"):
+        told.write_text(broken)
+        with pytest.raises(UserError, match=r"fetched\.json: .*; delete the folder and fetch it again"):
+            load("math500", "mirror", tmp_path)
+    told.write_text(record)
     path = tmp_path / "benchmarks" / "math500.jsonl"
     text = path.read_text()
     path.write_text(text.replace("two", "three"))

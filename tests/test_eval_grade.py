@@ -61,6 +61,7 @@ def test_batch_and_workers_change_nothing_but_seconds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
+        ("[" * 99_999, "line 2: not valid JSON"),
         ("{", "line 2: not valid JSON"),
         ("[]", "line 2: expected a JSON object, found list"),
         ('{"gold": "1"}', "line 2: give either 'response'"),

@@ -15,7 +15,7 @@ from eval.answers import answers, headline, verdict
 from eval.cli import app
 from eval.figures import FIGURES
 from eval.records import labels, open_runs
-from eval.render import Cell, Display, interval, signed
+from eval.render import REHEARSAL, Cell, Display, interval, signed
 from eval.report import write_report
 from eval.tables import read_tables, write_tables
 from tests.eval_tree import ARMS, CORPORA, SMALL_STUDY, make_study, make_tree, runs_of
@@ -183,11 +183,17 @@ def test_runs_of_different_code_and_a_judge_that_hardly_masks_are_pointed_out(pa
     assert "1 kind of machine, 1 set of packages and 2 versions of the code." in changed
 
 
-def test_a_limited_evaluation_is_said_at_the_top(tmp_path: Path) -> None:
+def test_a_limited_evaluation_is_said_at_the_top_and_a_rehearsal_on_every_table(tmp_path: Path) -> None:
     arms = {"grpo": ("grpo", "GRPO", 0.5), "sft": ("sft", "<SFT>", 0.5)}
-    page = page_of(
-        make_tree(tmp_path, seeds=(0,), problems=4, samples=1, arms=arms, limited={"sums": [4, 30]}, levels=False)
-    )
+    make_tree(tmp_path, seeds=(0,), problems=4, samples=1, arms=arms, limited={"sums": [4, 30]}, levels=False)
+    spec = tmp_path / "specs" / "report.json"
+    spec.write_text(json.dumps(json.loads(spec.read_text()) | {"rehearsal": ["seeds: [0] in place of [0, 1]"]}))
+    page = page_of(tmp_path)
+    assert page.index(REHEARSAL) < page.index("seeds: [0] in place of [0, 1]") < page.index("<h2")
+    for found in re.finditer(r"<table>|<figcaption>", page):  # of figures; not of methods, machines, hashes
+        assert REHEARSAL in page[found.start() - 300 : found.end() + 60]
+    for path in (*tmp_path.rglob("tables/**/*.md"), *tmp_path.rglob("tables/**/*.tex")):
+        assert REHEARSAL in path.read_text(), path
     assert page.index("Limited evaluation, no benchmark score: sums (first 4 of 30)") < page.index("<h2")
     assert "Each arm has one training seed" in page
     assert "<SFT>" not in page

@@ -83,6 +83,7 @@ def test_settings_may_begin_with_a_mark_and_hold_whole_characters(tmp_path: Path
         ("a.json", rb'{"opening": "\ud83d"}'),
         ("a.yaml", rb'opening: "\ud83d"'),
         ("b.yaml", b"\xff\xfe"),
+        ("c.json", b"[" * 99_999),
     ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=name):

@@ -80,6 +80,9 @@ def test_a_parquet_copy_reads_alike(folder: Path) -> None:
     copy = folder / "rows.parquet"
     datasets.load_dataset("json", data_files=str(folder / "rows.jsonl"), split="train").to_parquet(str(copy))
     assert build(spec(folder, dataset=str(copy))).train == build(spec(folder)).train
+    copy.write_bytes(copy.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"rows.parquet cannot be read as parquet .*; give a whole local copy"):
+        build(spec(folder, dataset=str(copy)))
 
 
 def test_rows_are_chosen_by_length_and_number(folder: Path) -> None:

@@ -22,6 +22,16 @@ def test_experiment_is_valid_and_described(path: Path) -> None:
     assert f"**{path.stem}**" in (CONFIG / "README.md").read_text()
 
 
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_where_vllm_samples_its_probabilities_are_corrected_for_and_the_source_is_named(path: Path) -> None:
+    experiment = load(Experiment, path)
+    if experiment.engine.kind == "torch":
+        return
+    assert all(experiment.train_of(arm).sampler_correction == 2.0 for arm in experiment.arms)
+    before = path.read_text().split("sampler_correction: 2.0")[0].splitlines()[-4:]
+    assert "truncated importance sampling" in "".join(before) and "2025" in "".join(before)
+
+
 def test_mini_is_the_whole_comparison() -> None:
     experiment = load(Experiment, CONFIG / "mini.yaml")
     assert set(experiment.arms) == {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dagrpo.config import Experiment
+from dagrpo.config import Experiment, judged_arms
 
 ROOT = Path(__file__).parent.parent
 ACCEPTED_LINTS = {  # the reasons are in CONTRIBUTING.md
@@ -213,7 +213,17 @@ def test_each_experiment_has_a_plan(workspace: Workspace, path: Path) -> None:
     assert (plan["train"], plan["base"], plan["evaluate"]) == (runs, bases, runs + bases)
     assert plan["trial"] == len(experiment.bases)
     assert plan.get("trial_benchmarks", 0) == len(experiment.bases) * (experiment.benchmarks is not None)
+    assert plan.get("judge_check", 0) == len(experiment.bases) * bool(judged_arms(experiment))
     assert not (workspace.folder / "results").exists()
+
+
+def test_the_judge_is_tried_before_an_arm_that_may_ask_one_is_trained(workspace: Workspace) -> None:
+    judged = {"kind": "llm_judge", "options": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}
+    config = workspace.experiment(arms={"grpo": {"method": "grpo"}, "dagrpo": {"method": "dagrpo", "scorer": judged}})
+    (workspace.folder / "fail").write_text("judge-base")
+    assert workspace.snakemake("--configfile", config, "--keep-going").returncode != 0
+    called = workspace.called()
+    assert "train grpo 0" in called and "judge-base" in called and "train dagrpo 0" not in called
 
 
 def test_a_mirror_is_one_setting_however_it_is_spelled(workspace: Workspace) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -109,6 +110,34 @@ def test_the_stand_ins_have_the_form_of_what_they_stand_for(stage: tuple[Experim
     assert len(sets.train) == 48 and all("</think>" in (problem.solution or "") for problem in sets.train)
     assert not any((problem.solution or "").startswith("<think>") for problem in sets.train)  # the prompt opens it
     assert {len(benchmarks.load(name, mirror=place.mirror).problems) for name in benchmarks.BENCHMARKS} == {3}
+
+
+GOES_ON = """
+import os, signal, sys, time
+from pathlib import Path
+
+told, left = os.environ["OPENAI_API_KEY"] + Path(sys.argv[1], "experiment.yaml").read_text(), Path(sys.argv[1], "left")
+if left.exists():
+    sys.exit(left.read_text() != told)
+left.write_text(told)
+time.sleep(0.3)
+os.kill(os.getppid(), signal.SIGINT)  # a terminal's Ctrl-C reaches both
+sys.exit(75)
+"""
+
+
+def test_an_interrupted_rehearsal_goes_on_with_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings are the same to the byte, the judge's address among them, and the stand-ins are not made again: so
+    the workflow finds its own work, as it does where any experiment was stopped."""
+    from eval.rehearsal import standins
+    from eval.rehearsal.run import rehearse
+
+    made: list[Place] = []
+    monkeypatch.setattr(standins, "make", lambda experiment, place, mirror: made.append(place))
+    words = ([CONFIG / "qwen2.5-math-7b.yaml"], tmp_path, None, [sys.executable, "-c", GOES_ON, str(tmp_path)])
+    assert [rehearse(*words) for _ in range(2)] == [75, 0] and len(made) == 1
+    rehearse([CONFIG / "qwen2.5-math-1.5b.yaml"], *words[1:])
+    assert len(made) == 2, "another experiment got the stand-ins of this one"
 
 
 # Faults planted in what a real run would meet, each found by the rule that meets it first.

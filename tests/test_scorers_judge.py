@@ -377,6 +377,17 @@ def test_few_missing_scores_pass_and_many_do_not(tmp_path: Path) -> None:
         assert [math.isnan(score) for score in scorer.score(requests_of("d", "e", "f", "lost"))] == [False] * 3 + [True]
 
 
+def test_what_is_missing_is_counted_over_all_starts_of_a_run(tmp_path: Path) -> None:
+    def start(*asked: str) -> list[float]:
+        scorer = judge(server.url, tmp_path, max_missing=0.3, tally=Tally(tmp_path / "state"))
+        return scorer.score(requests_of(*asked))
+
+    with judge_server(lambda visit: visit.say("garbage" if "lost" in visit.question else GOOD)) as server:
+        start("a", "b", "c", "lost")
+        with pytest.raises(UserError, match=r"1 of 2 scores are missing .*, 2 of 6 in the whole run"):
+            start("d", "lost")
+
+
 def test_a_whole_step_may_never_be_missing(tmp_path: Path) -> None:
     def play(visit: Visit) -> None:
         visit.say("garbage" if "lost" in visit.question else GOOD)

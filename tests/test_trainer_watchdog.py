@@ -3,11 +3,13 @@
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 
-from dagrpo.processes.world import ALONE
+from dagrpo.processes.world import ALONE, LONGEST_WAIT, Ranks, open_world
 from dagrpo.trainer.watchdog import watch
 from tests.sharded_jobs import ENVIRONMENT, torchrun
 
@@ -59,6 +61,17 @@ def test_none_of_several_is_ended_while_another_is_alive(tmp_path: Path) -> None
     done = subprocess.run(torchrun(file), env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.count("waited") == 2
     assert "of 2 hangs" in done.stderr and "in hangs_for_ever" in done.stderr
+
+
+def test_processes_wait_for_each_other_for_hours_and_not_for_days() -> None:
+    """In every group of theirs: the ones of FSDP's collectives, and the one that they talk in."""
+    import torch.distributed as dist
+
+    with open_world(sharded=True) as world:
+        assert isinstance(world, Ranks)
+        groups = [dist.distributed_c10d._get_default_group(), world._group]
+        waits = [group._get_backend(torch.device("cpu")).options._timeout for group in groups]
+    assert waits == [LONGEST_WAIT] * 2 and timedelta(hours=1) < LONGEST_WAIT < timedelta(days=1)
 
 
 def test_a_quick_run_is_left_alone() -> None:

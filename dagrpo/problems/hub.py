@@ -62,15 +62,17 @@ def _rows(spec: HubProblems) -> Iterable[Mapping[str, Any]]:
         raise UserError(
             "problems.kind hub: the package datasets is not installed; run: pip install -c constraints.txt -e '.[hub]'"
         ) from None
-    if local.is_file():
-        return datasets.load_dataset("parquet", data_files=str(local), split="train")
-    require_pin(spec.dataset, spec.revision, "problems")
+    if not local.is_file():
+        require_pin(spec.dataset, spec.revision, "problems")
     try:
+        if local.is_file():
+            return datasets.load_dataset("parquet", data_files=str(local), split="train")
         return datasets.load_dataset(spec.dataset, revision=spec.revision, split=spec.split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().split("\n")[0]
+        what = "read as parquet" if local.is_file() else "had from the hub"
         raise UserError(
-            f"problems: {spec.dataset} cannot be had from the hub ({reason}); give a local copy as problems.dataset"
+            f"problems: {spec.dataset} cannot be {what} ({reason}); give a whole local copy as problems.dataset"
         ) from error
 
 

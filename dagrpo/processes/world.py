@@ -191,10 +191,11 @@ def open_world(sharded: bool) -> Iterator[World]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl"
+    # The defaults, ten minutes of NCCL and thirty of gloo, are shorter than what a process may wait for on purpose.
     if launched():
-        dist.init_process_group(backend)
+        dist.init_process_group(backend, timeout=LONGEST_WAIT)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, timeout=LONGEST_WAIT, store=dist.HashStore(), rank=0, world_size=1)
     world = Ranks()
     try:
         yield world

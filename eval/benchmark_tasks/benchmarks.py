@@ -23,7 +23,7 @@ from urllib.request import urlopen
 from dagrpo import seeds
 from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems, nearest
 from dagrpo.errors import UserError
-from dagrpo.files.text_files import read_object, text_of
+from dagrpo.files.text_files import read_json, read_object, text_of
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
 from dagrpo.verify.extract import LETTERS, last_box
@@ -270,13 +270,11 @@ def _source(hub: Row) -> Row:
 
 
 def _fetched(folder: Path) -> dict[str, Row]:
-    try:
-        found: dict[str, Row] = json.loads((folder / FETCHED).read_text())
-        return found
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / FETCHED}: cannot be read ({error}); delete the folder and fetch it again") from None
+    path, remedy = folder / FETCHED, "delete the folder and fetch it again"
+    found = read_json(path, remedy) if path.exists() else {}
+    if wrong := [name for name, record in found.items() if not isinstance(record, dict)]:
+        raise UserError(f"{path}: {wrong[0]!r} is no JSON object; {remedy}")
+    return found
 
 
 def _where(form: Form | None, mirror: Path | None) -> tuple[Form, Path | None]:

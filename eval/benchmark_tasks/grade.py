@@ -147,8 +147,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error.msg}); repair or delete the line") from None
+    except (ValueError, RecursionError) as error:
+        said = getattr(error, "msg", None) or error
+        raise UserError(f"{where}: not valid JSON ({said}); repair or delete the line") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected a JSON object, found {type(row).__name__}; write one object a line")
     if ("response" in row) == ("answer" in row):
