@@ -13,6 +13,7 @@ from dagrpo import provenance
 from dagrpo.config import EngineOptions, EvaluationSpec
 from dagrpo.files.checkpoints import write_atomically
 from dagrpo.files.partial import Partial
+from dagrpo.files.text_files import read_json
 from dagrpo.policy.checkpoint import Policy, fingerprint, load_policy
 from dagrpo.policy.device import resolve_device
 from dagrpo.problems.prompts import render
@@ -162,4 +163,5 @@ def _limited(problems: Path) -> dict[str, list[int]]:
     about = problems.with_name("about.json")
     if not about.exists():
         return {}
-    return {name: rows for name, rows in json.loads(about.read_text())["families"].items() if rows[0] < rows[1]}
+    families = read_json(about, "make the problems again").get("families", {})
+    return {name: rows for name, rows in families.items() if rows[0] < rows[1]}

@@ -16,6 +16,7 @@ from dagrpo.problems.store import read_problems
 from eval.benchmark_tasks.benchmarks import _rows
 from eval.benchmark_tasks.grade import grade_file
 from eval.figures import write_figure
+from eval.published.read import read_published
 
 CONFIG = Path(__file__).parent.parent / "config"
 MARK = "\ufeff"
@@ -73,6 +74,12 @@ def test_half_a_character_is_named_with_its_line(reader: Callable[[Path, str, st
 def test_rows_to_grade_may_begin_with_a_mark(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(MARK + json.dumps({"gold": "3", "answer": "3"}) + "\n", "utf-8")
     assert grade_file(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", Verifier())["correct"] == 1
+
+
+def test_published_rows_may_begin_with_a_mark(tmp_path: Path) -> None:
+    text = (CONFIG.parent / "results" / "published.csv").read_text("utf-8")
+    (tmp_path / "published.csv").write_text(MARK + text, "utf-8")
+    assert read_published(tmp_path / "published.csv") == read_published(CONFIG.parent / "results" / "published.csv")
 
 
 def test_settings_may_begin_with_a_mark_and_hold_whole_characters(tmp_path: Path) -> None:

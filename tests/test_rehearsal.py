@@ -95,8 +95,21 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Place]:
     return rehearsed(experiment, place)[0], place
 
 
+def test_a_mirror_s_rows_may_hold_any_sign(tmp_path: Path) -> None:
+    """Such as a line separator, at which Python cuts lines."""
+    from eval.rehearsal.standins import mirror_problems
+
+    row = {"id": "a", "problem": "One\u2028and two?", "answer": "3", "solution": "<think>\nSo\u2029on.\n</think>\n3"}
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "math_gptoss_traces.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    (problem,) = mirror_problems(tmp_path)
+    assert problem.prompt == row["problem"] and "So\u2029on." in (problem.solution or "")
+
+
 def test_the_stand_ins_have_the_form_of_what_they_stand_for(stage: tuple[Experiment, Place]) -> None:
     from transformers import AutoTokenizer
+
+    from eval.rehearsal import standins
 
     experiment, place = stage
     tokenizer = AutoTokenizer.from_pretrained(place.base("qwen_7b"))
@@ -104,6 +117,8 @@ def test_the_stand_ins_have_the_form_of_what_they_stand_for(stage: tuple[Experim
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert text == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|endoftext|>", "<|endoftext|>")
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    assert special == {"<|endoftext|>", *standins.SPECIAL}
     config = json.loads((place.base("qwen_7b") / "config.json").read_text())
     assert config["model_type"] == "qwen2" and config["tie_word_embeddings"] is False
     sets = build(experiment.problems)

@@ -91,7 +91,7 @@ def read_published(path: Path) -> tuple[Published, ...]:
             row occurs twice.
     """
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
+        lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); it is part of the repository: get it") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from dagrpo import seeds
 from dagrpo.config import Base, Experiment, HubProblems, MiniBase, MiniProblems, PromptSpec, WordProblems, prompt_spec
 from dagrpo.files.checkpoints import write_atomically
+from dagrpo.files.text_files import read_object
 from dagrpo.plan.shapes import shape_of
 from dagrpo.policy.checkpoint import Policy, save_policy
 from dagrpo.problems import mini
@@ -22,7 +23,13 @@ from dagrpo.verify.extract import LETTERS
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, FETCHED, OWN
 from eval.rehearsal.replace import Place
 
-TURN, TURN_END = "<|im_start|>", "<|im_end|>"
+SPECIAL = [
+    "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>",
+    "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>",
+    "<|video_pad|>",
+]  # fmt: skip
+"""The special tokens of Qwen2.5's tokenizer, in its order, beside the one that ends a text."""
+
 TEMPLATE = r"""
 {%- if messages[0]['role'] == 'system' %}
     {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
@@ -106,7 +113,7 @@ def mirror_problems(mirror: Path) -> list[Problem]:
     folder = mirror / "train"
     if not (folder / TRACES).is_file():
         return []
-    rows = [json.loads(line) for line in read_text(folder / TRACES).splitlines()]
+    rows = _read_rows(folder / TRACES)
     shortest = sorted(rows, key=lambda row: (len(row["solution"]), row["id"]))[:MIRROR_ROWS]
     return [
         Problem(
@@ -140,8 +147,7 @@ def write_benchmarks(experiment: Experiment, folder: Path, mirror: Path | None) 
     records = {}
     for name in {**dict.fromkeys(named), **BENCHMARKS}:
         if mirror is not None:
-            lines = read_text(find_file(mirror / "benchmarks", name)).splitlines()
-            rows = [json.loads(line) for line in lines[:BENCHMARK_ROWS]]
+            rows = _read_rows(find_file(mirror / "benchmarks", name))[:BENCHMARK_ROWS]
         else:
             choices = name in apart or (name in BENCHMARKS and BENCHMARKS[name].domain == "ood")
             rows = [own_question(name, number, choices) for number in range(BENCHMARK_ROWS)]
@@ -160,6 +166,11 @@ def own_question(name: str, number: int, choices: bool) -> dict[str, Any]:
         "choices": options,
         "level": None,
     }
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    lines = enumerate(read_text(path).split("\n"), start=1)  # a text may hold other ends of lines
+    return [read_object(line, f"{path}, line {number}") for number, line in lines if line.strip()]
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -195,7 +206,7 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """A tokenizer of Qwen2's kind, with its special tokens and the form of its chat template, learnt from these texts;
     what ends a text also pads, as in Qwen2.5-Math."""
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
-        texts, VOCABULARY, new_special_tokens=[TURN, TURN_END], show_progress=False
+        texts, VOCABULARY, new_special_tokens=SPECIAL, show_progress=False
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
