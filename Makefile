@@ -76,6 +76,7 @@ rehearse: $(STAMP) ## Execute all of an experiment in minutes on the CPU, shrunk
 report: $(STAMP) ## Make EXPERIMENT's tables, figures and report again from its files; FROM=ledger from its records alone.
 	@dagrpo tables --results "results/$(EXPERIMENT)" --published results/published.csv $(LEDGER)
 	@dagrpo figures --results "results/$(EXPERIMENT)" $(LEDGER)
+	@$(if $(LEDGER),,dagrpo excerpts --results "results/$(EXPERIMENT)")
 	@dagrpo report --results "results/$(EXPERIMENT)" --published results/published.csv $(LEDGER)
 
 missing: $(STAMP) ## Run what EXPERIMENT asks for and its ledger has no record of, and nothing else; add the records.

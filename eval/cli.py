@@ -73,6 +73,14 @@ def figures(results: Results, spec: Spec = None, out: Out = None, ledger: Ledger
 
 
 @app.command()
+def excerpts(results: Results, spec: Spec = None, out: Out = None) -> None:
+    """Draw training groups (of snapshots) and samples for the page to show, by a seed, as two small JSON files."""
+    from eval.excerpts.write import write_excerpts
+
+    write_excerpts(_open(results, spec, None), out or results / "excerpts")
+
+
+@app.command()
 def report(
     results: Results, spec: Spec = None, published: Published = None, out: Out = None, ledger: Ledger = None
 ) -> None:

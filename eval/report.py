@@ -16,6 +16,7 @@ from eval import display
 from eval.answers import answers, headline
 from eval.benchmark_tasks.tables import read_benchmarks
 from eval.claims.plot import marker
+from eval.excerpts import SAMPLES, read_excerpts
 from eval.methods.page import method_pages, options
 from eval.overlap import read_contamination
 from eval.records import BASE, Runs, counted_as, labels, load_cards, origin
@@ -77,6 +78,7 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     environment.globals["rehearsal"] = REHEARSAL if experiment.rehearsal else ""
     every_card = [card for of_base in cards.values() for card in of_base.values()]
     page = environment.get_template("report.html.j2").render(
@@ -102,6 +104,7 @@ def write_report(
         gradients=gradients,
         paper=paper,
         contamination=read_contamination(runs.tables.parent),
+        excerpts={**read_excerpts(runs.results / "excerpts"), "per_problem": SAMPLES},
     )
     out.write_text(page, encoding="utf-8")
 

@@ -21,6 +21,7 @@ MADE = {
     "train": ("model/config.json", "snapshots/about", "metrics.jsonl", "timings.jsonl", "run.json"),
     "tables": ("mini/main.csv", "../timing/mini.csv"),
     "figures": ("accuracy.svg",),
+    "excerpts": ("lens.json", "samples.json"),
 }
 
 

@@ -43,7 +43,7 @@ def experiment(folder: Path, **changes: Any) -> Path:
     }
     settings["evaluation"] |= {"samples": 2, "profile_samples": 2, "profile_problems": 20, "bootstrap": 200}
     settings["seeds"] = [0, 1]
-    settings["arms"] = {name: settings["arms"][name] for name in ("grpo", "dagrpo")}
+    settings["arms"] = {"grpo": {"method": "grpo"}, "dagrpo": {"method": "dagrpo", "train": {"snapshots": [0, 3]}}}
     folder.mkdir(exist_ok=True)
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings | changes))
@@ -100,6 +100,9 @@ def test_the_report_stands_alone(finished: Path) -> None:
     page = (finished / "results" / "tiny" / "report.html").read_text()
     assert "DaGRPO" in page
     assert "<svg" in page or "data:image" in page
+    (lens,) = json.loads((finished / "results" / "tiny" / "excerpts" / "lens.json").read_text())["lens"]
+    assert lens["arm"] == "dagrpo" and [step["when"] for step in lens["steps"]] == ["early", "late"]
+    assert 'id="lens-data"' in page and 'id="samples-data"' in page
     for remote in ('src="http', 'href="http://', "url(http", "@import"):
         assert remote not in page
 

@@ -108,6 +108,7 @@ EVERYTHING = [
     "evaluate dagrpo 0",
     "evaluate grpo 0",
     "evaluate profile",
+    "excerpts",
     "figures",
     "problems",
     "report",
@@ -129,13 +130,13 @@ def test_each_thing_is_done_once_and_only_what_changed_is_done_again(workspace: 
         "dagrpo": {"method": "dagrpo", "options": {"delta": -float("inf"), "anchors": "it's"}},
     }
     again = workspace.run("--configfile", workspace.experiment(arms=arms))
-    assert again == ["check", "evaluate dagrpo 0", "figures", "report", "tables", "train dagrpo 0"]
+    assert again == ["check", "evaluate dagrpo 0", "excerpts", "figures", "report", "tables", "train dagrpo 0"]
     options = workspace.spec("arms/dagrpo")["options"]
     assert float(options["delta"]) == -float("inf")
     assert options["anchors"] == "it's"
 
     again = workspace.run("--configfile", config, "--config", "methods=luffy")
-    assert again == ["check", "evaluate luffy 0", "figures", "report", "tables", "train luffy 0"]
+    assert again == ["check", "evaluate luffy 0", "excerpts", "figures", "report", "tables", "train luffy 0"]
     assert list(workspace.spec("report")["arms"]) == ["grpo", "luffy"]
 
 
@@ -174,6 +175,7 @@ def test_an_interrupted_job_keeps_its_state_and_the_next_call_goes_on(workspace:
     (workspace.folder / "interrupt").unlink()
     assert workspace.run("--configfile", config) == [
         "evaluate dagrpo 0",
+        "excerpts",
         "figures",
         "report",
         "tables",

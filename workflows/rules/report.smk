@@ -56,12 +56,36 @@ rule figures:
         "exec dagrpo figures --spec {input.spec:q} --results {params.results:q} --out {output:q} > {log:q} 2>&1"
 
 
+rule excerpts:
+    input:
+        spec="<results>/specs/report.json",
+        problems="<results>/problems/evaluation.jsonl",
+        base=bases("<results>/samples/{base}/base/seed{seed}.jsonl"),
+        samples=runs("<results>/samples/{base}/{arm}/seed{seed}.jsonl"),
+        benchmarks=benchmark_runs("<results>/benchmarks/{base}/{arm}/seed{seed}.jsonl"),
+        snapshots=snapshot_runs("<results>/runs/{base}/{arm}/seed{seed}/snapshots"),
+        conflict=snapshot_runs("<results>/conflict/{base}/{arm}/seed{seed}.jsonl"),
+    output:
+        lens="<results>/excerpts/lens.json",
+        samples="<results>/excerpts/samples.json",
+    log:
+        "<logs>/excerpts.log",
+    params:
+        results=lambda wildcards, output: Path(output.lens).parent.parent,
+        out=lambda wildcards, output: Path(output.lens).parent,
+    message:
+        "groups and samples to look at"
+    shell:
+        "exec dagrpo excerpts --spec {input.spec:q} --results {params.results:q} --out {params.out:q} > {log:q} 2>&1"
+
+
 rule report:
     input:
         spec="<results>/specs/report.json",
         tables="<results>/tables",
         timing=expand("<results>/timing/{base}.csv", base=EXPERIMENT.bases),
         figures="<results>/figures",
+        excerpts=rules.excerpts.output,
         published=PUBLISHED,
     output:
         "<results>/report.html",
