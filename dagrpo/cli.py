@@ -83,6 +83,8 @@ def train(
 @app.command()
 def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment (YAML or JSON).")]) -> None:
     """Check an experiment with the options of all its methods, before anything is spent on it."""
+    from importlib.util import find_spec
+
     from dagrpo import config
     from dagrpo.algorithm import find_method
     from dagrpo.hub import check_pins
@@ -91,6 +93,8 @@ def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment 
     experiment = config.load(config.Experiment, spec)
     check_pins(experiment)
     check_scorer(experiment.scorer)
+    if experiment.benchmarks is not None and find_spec("lm_eval") is None:
+        raise UserError("benchmarks: lm-eval is not installed; run: pip install -c constraints.txt -e '.[lm-eval]'")
     for name, arm in experiment.arms.items():
         find_method(arm.method).algorithm(arm.options, f"arms.{name}.options")
         if arm.scorer is not None:

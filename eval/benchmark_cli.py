@@ -43,9 +43,9 @@ def benchmark(
     from dagrpo.config import Verifier, parse
     from dagrpo.errors import UserError
     from dagrpo.processes.signals import stop_flag
-    from eval.benchmark_tasks.benchmarks import choose
     from eval.benchmark_tasks.lm_model import find_engine
     from eval.benchmark_tasks.lm_run import Settings, as_text, run
+    from eval.benchmark_tasks.names import choose
     from eval.benchmark_tasks.prompts import EXPERIMENT
 
     if prompt == EXPERIMENT:
@@ -119,7 +119,8 @@ def check_benchmarks(
 ) -> None:
     """Compare the benchmarks' rows with the lock."""
     from dagrpo.errors import UserError
-    from eval.benchmark_tasks.benchmarks import check, choose
+    from eval.benchmark_tasks.benchmarks import check
+    from eval.benchmark_tasks.names import choose
 
     found = check(choose(tasks), read_source(source), write=write)
     for row in found:
@@ -136,7 +137,8 @@ def fetch_benchmarks(
 ) -> None:
     """Write the benchmarks of the hub to a folder, each held against the lock, for DAGRPO_MIRROR or `mirror`."""
     from dagrpo.errors import UserError
-    from eval.benchmark_tasks.benchmarks import choose, fetch
+    from eval.benchmark_tasks.benchmarks import fetch
+    from eval.benchmark_tasks.names import choose
 
     faults = []
     for name in choose(tasks):
@@ -238,7 +240,8 @@ def contamination(
     from dagrpo import config
     from dagrpo.problems.contamination import compare
     from dagrpo.problems.store import read_problems, write_problems
-    from eval.benchmark_tasks.benchmarks import choose, evaluated, load
+    from eval.benchmark_tasks.benchmarks import evaluated, load
+    from eval.benchmark_tasks.names import choose
 
     training = read_problems(train)
     if spec is not None:
@@ -270,7 +273,7 @@ def read_models(words: list[str]) -> dict[str, str]:
 def read_samples(words: list[str], benchmarks: tuple[str, ...]) -> dict[str, int]:
     """Turn ``N`` and ``BENCHMARK=N`` into k by benchmark. Raises ``UserError``."""
     from dagrpo.errors import UserError
-    from eval.benchmark_tasks.benchmarks import choose
+    from eval.benchmark_tasks.names import choose
 
     samples: dict[str, int] = {}
     for word in words:

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from dagrpo import cli
-from dagrpo.config import TrainSpec
+from dagrpo.config import Benchmarks, Experiment, TrainSpec, load
 from dagrpo.files import checkpoints
 from dagrpo.trainer.loop import Run
 from tests.miniature import spec
+
+ROOT = Path(__file__).parent.parent
 
 
 def call(*words: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -78,6 +80,16 @@ def test_a_mistake_in_the_settings_is_one_sentence(
     errors = capsys.readouterr().err
     assert sentence in errors and "Traceback" not in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_benchmarks_need_lm_eval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = load(Experiment, ROOT / "config" / "mini.yaml").model_copy(update={"benchmarks": Benchmarks()})
+    (tmp_path / "spec.json").write_text(experiment.model_dump_json())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert call("check", "--spec", tmp_path / "spec.json", monkeypatch=monkeypatch) == 2
+    assert "lm-eval is not installed; run: pip install" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_is_named(

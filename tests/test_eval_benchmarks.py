@@ -13,7 +13,8 @@ from dagrpo.config import load as load_spec
 from dagrpo.errors import UserError
 from eval.benchmark_cli import read_models, read_samples, read_source
 from eval.benchmark_tasks import benchmarks
-from eval.benchmark_tasks.benchmarks import BENCHMARKS, check, choose, evaluated, load
+from eval.benchmark_tasks.benchmarks import BENCHMARKS, check, evaluated, load
+from eval.benchmark_tasks.names import choose
 from eval.rehearsal.replace import Place, rehearsed
 from tests.benchmark_rows import HUB, QUESTIONS, write_mirror
 

@@ -63,7 +63,6 @@ def test_every_rule_that_claims_gpus_locks_them(tmp_path: Path) -> None:
     assert claiming == {rule for rule, text in texts.items() if re.search(r'"exec \{(GPU_SLOT|SLOT\[0\])\}', text)}
     assert claiming >= {"train", "evaluate", "benchmarks"}
 
-    pytest.importorskip("lm_eval", reason="lm-eval is not installed, without which no benchmarks can be planned")
     workspace = Workspace(tmp_path)
     train = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())["train"] | {"snapshots": [0]}
     judge = {"kind": "llm_judge", "options": {"model": str(tmp_path), "serve": {"gpus": 2}}}

@@ -204,10 +204,18 @@ def test_jobs_speak_the_language_of_the_command_line(workspace: Workspace) -> No
         assert required <= set(options), verb
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """Variables that hide what the environment of the Slurm executor lacks."""
+    hidden = ("torch", "transformers", "lm_eval")
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({hidden}))\n")
+    return {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
-def test_each_experiment_has_a_plan(workspace: Workspace, path: Path) -> None:
+def test_each_experiment_has_a_plan(workspace: Workspace, bare: dict[str, str], path: Path) -> None:
     experiment = Experiment.model_validate(yaml.safe_load(path.read_text()))
-    done = workspace.snakemake("-n", "--config", f"experiment={path.stem}")
+    done = workspace.snakemake("-n", "--config", f"experiment={path.stem}", **bare)
     assert done.returncode == 0, done.stderr
     runs = len(experiment.bases) * sum(len(experiment.seeds_of(arm)) for arm in experiment.arms)
     bases = len(experiment.bases) * len(experiment.base_seeds)
@@ -226,6 +234,12 @@ def test_the_judge_is_tried_before_an_arm_that_may_ask_one_is_trained(workspace:
     assert workspace.snakemake("--configfile", config, "--keep-going").returncode != 0
     called = workspace.called()
     assert "train grpo 0" in called and "judge-base" in called and "train dagrpo 0" not in called
+
+
+def test_a_served_judge_is_planned_without_torch(workspace: Workspace, bare: dict[str, str]) -> None:
+    words = ("--configfile", ROOT / "config" / "judges" / "open.yaml", "--config", "experiment=qwen2.5-math-7b")
+    done = workspace.snakemake("-n", *words, **bare)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_mirror_is_one_setting_however_it_is_spelled(workspace: Workspace) -> None:

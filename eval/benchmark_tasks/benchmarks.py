@@ -21,12 +21,13 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from dagrpo import seeds
-from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems, nearest
+from dagrpo.config import ContaminationSpec, MiniProblems, MirrorProblems
 from dagrpo.errors import UserError
 from dagrpo.files.text_files import read_json, read_object, text_of
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
 from dagrpo.verify.extract import LETTERS, last_box
+from eval.benchmark_tasks.names import DOMAINS, Domain, known
 
 TASKS = Path(__file__).parents[1] / "tasks"
 """The lm-eval tasks, one YAML file a benchmark."""
@@ -52,10 +53,13 @@ class Benchmark:
 
     name: str
     title: str
-    domain: Literal["math", "ood", "extra"]
     samples: int
     convert: Callable[[Row], Row]
     no_figure: tuple[str, ...] = ()
+
+    @property
+    def domain(self) -> Domain:
+        return DOMAINS[self.name]
 
     @property
     def task(self) -> str:
@@ -126,16 +130,16 @@ def _gsm8k(row: Row) -> Row:
 BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
-        Benchmark("aime2024", "AIME 2024", "math", 32, _aime2024),
-        Benchmark("aime2025", "AIME 2025", "math", 32, _aime2025, no_figure=("ii-3", "ii-5", "ii-6")),
-        Benchmark("amc_val83", "AMC", "math", 32, _amc),
-        Benchmark("math500", "MATH-500", "math", 1, _math500),
-        Benchmark("minerva_math", "Minerva", "math", 1, _minerva),
-        Benchmark("olympiadbench", "OlympiadBench", "math", 1, _olympiad),
-        Benchmark("arc_challenge", "ARC-Challenge", "ood", 1, _arc),
-        Benchmark("gpqa_diamond", "GPQA-diamond", "ood", 1, _gpqa),
-        Benchmark("mmlu_pro", "MMLU-Pro", "ood", 1, _mmlu_pro),
-        Benchmark("gsm8k_test", "GSM8K", "extra", 1, _gsm8k),
+        Benchmark("aime2024", "AIME 2024", 32, _aime2024),
+        Benchmark("aime2025", "AIME 2025", 32, _aime2025, no_figure=("ii-3", "ii-5", "ii-6")),
+        Benchmark("amc_val83", "AMC", 32, _amc),
+        Benchmark("math500", "MATH-500", 1, _math500),
+        Benchmark("minerva_math", "Minerva", 1, _minerva),
+        Benchmark("olympiadbench", "OlympiadBench", 1, _olympiad),
+        Benchmark("arc_challenge", "ARC-Challenge", 1, _arc),
+        Benchmark("gpqa_diamond", "GPQA-diamond", 1, _gpqa),
+        Benchmark("mmlu_pro", "MMLU-Pro", 1, _mmlu_pro),
+        Benchmark("gsm8k_test", "GSM8K", 1, _gsm8k),
     )
 }  # fmt: skip
 
@@ -167,24 +171,7 @@ def load(name: str, form: Form | None = None, mirror: Path | None = None) -> Loa
 
 def find(name: str) -> Benchmark:
     """Find a benchmark by its name. Raises ``UserError``."""
-    if name not in BENCHMARKS:
-        raise UserError(f"benchmarks: there is no {name!r}{nearest(name, list(BENCHMARKS))}")
-    return BENCHMARKS[name]
-
-
-def choose(words: str) -> tuple[str, ...]:
-    """Turn names and groups (nine, math, ood, all), separated by commas, into names in table order.
-
-    Raises:
-        UserError: there is no such benchmark.
-    """
-    groups = {"nine": ("math", "ood"), "math": ("math",), "ood": ("ood",), "all": ("math", "ood", "extra")}
-    chosen: set[str] = set()
-    for word in filter(None, words.replace(" ", "").split(",")):
-        name = word.removeprefix("dagrpo_")
-        members = [one.name for one in BENCHMARKS.values() if one.domain in groups.get(name, ())]
-        chosen |= set(members) if name in groups else {find(name).name}
-    return tuple(name for name in BENCHMARKS if name in chosen)
+    return BENCHMARKS[known(name)]
 
 
 def evaluated(spec: ContaminationSpec) -> list[Problem]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dagrpo.config import Experiment, HubProblems, MiniBase, MiniProblems, Scorer, VllmColocated, WordProblems
-from eval.benchmark_tasks.benchmarks import BENCHMARKS, choose
+from eval.benchmark_tasks.benchmarks import BENCHMARKS
+from eval.benchmark_tasks.names import choose
 
 Keys = tuple[str, ...]
 

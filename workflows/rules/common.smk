@@ -16,6 +16,7 @@ from dagrpo import config as typed
 from dagrpo.errors import UserError
 from dagrpo.jobs.start import start_host
 from dagrpo.jobs.wire import ADDRESS
+from eval.benchmark_tasks.names import choose
 
 PUBLISHED = str(Path(workflow.basedir, "results", "published.csv"))
 OWN_KEYS = ("experiment", "mirror", "methods")
@@ -86,10 +87,6 @@ def with_benchmarks(experiment):
     asked = experiment.benchmarks
     if asked is None:
         return experiment
-    if find_spec("lm_eval") is None:
-        raise UserError("benchmarks: lm-eval is not installed; run: pip install -c constraints.txt -e '.[lm-eval]'")
-    from eval.benchmark_tasks.benchmarks import choose
-
     mirror = asked.mirror or getattr(experiment.problems, "mirror", None) or os.environ.get("DAGRPO_MIRROR")
     resolved = {
         "tasks": choose(",".join(asked.tasks)),
@@ -177,10 +174,14 @@ def train_command():
 
 @cache
 def served_judges():
-    """The GPUs that the judges of arms want for themselves; torch is imported only where one is served."""
-    scorers = [EXPERIMENT.scorer, *(arm.scorer for arm in EXPERIMENT.arms.values() if arm.scorer)]
-    if not any(scorer.options.get("serve") for scorer in scorers):
-        return {}
+    """The GPUs that the judges of arms want for themselves; torch is imported only where one is served.
+
+    Where there is no torch, as in an environment that only submits, whoever may ask a judge is taken for one that does.
+    """
+    scorers = {name: arm.scorer or EXPERIMENT.scorer for name, arm in EXPERIMENT.arms.items()}
+    served = {name: scorer.options["serve"] for name, scorer in scorers.items() if scorer.options.get("serve")}
+    if not served or find_spec("torch") is None:
+        return {name: serve.get("gpus", 1) for name, serve in served.items()}
     from dagrpo.plan.judge import judges
 
     return {arm: judge.serve.gpus for arm, judge in judges(EXPERIMENT).items() if judge.serve}
