@@ -39,7 +39,7 @@ echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing watch tables reference test test-vllm bench format lint schema clean clean-results unlock
+.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing watch tables reference test test-vllm bench format lint docs schema clean clean-results unlock
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -125,6 +125,9 @@ lint: $(STAMP) ## Check format, lint and types.
 	@ruff check .
 	@snakefmt --check Snakefile workflows
 	@mypy
+
+docs: $(STAMP) ## Build the pages of docs/ to results/site/index.html.
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 
 schema: $(STAMP) ## Write config/schema.json from the typed configuration.
 	@dagrpo schema > config/schema.json

@@ -14,7 +14,7 @@ from dagrpo.errors import UserError
 from dagrpo.scaffold import new_baseline
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "adding-a-baseline.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "add-a-method.md").read_text()
 COPIED = (
     *("baselines", "benchmarks", "config", "dagrpo", "docs", "eval", "profiles", "tests", "workflows"),
     *("Makefile", "README.md", "Snakefile", "constraints.txt", "pyproject.toml"),

@@ -50,7 +50,9 @@ def replay(record: Record, results: Path, steps: int, should_stop: ShouldStop = 
         raise UserError(f"{record.label}: a base has no steps to replay; give the record of a training run")
     problems = results / "problems" / "train.jsonl"
     if not problems.is_file() or sha256(problems.read_bytes()).hexdigest() != card["hashes"]["problems"]:
-        raise UserError(f"{problems}: not the training problems of {record.label}; make them as docs/ledger.md says")
+        raise UserError(
+            f"{problems}: not the training problems of {record.label}; make them as docs/how-to/contribute-runs.md says"
+        )
     spec = parse(TrainSpec, card["spec"], "the record's settings")
     spec = spec.model_copy(update={"train": spec.train.model_copy(update={"checkpoint_every": 1})})
     with TemporaryDirectory() as folder:
@@ -107,6 +109,6 @@ def _base(record: Record, card: Mapping[str, Any], results: Path) -> Path:
         if fingerprint(load_policy(path, resolve_device("cpu")).model) == card["base_fingerprint"]:
             return path
     raise UserError(
-        f"{folder}: no base here has the weights that {record.label} started from; make it as docs/ledger.md says, on "
+        f"{folder}: no base here has the weights that {record.label} started from; make it as docs/how-to/contribute-runs.md says, on "
         "a machine of the record's kind, or copy it"
     )
