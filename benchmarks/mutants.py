@@ -156,7 +156,10 @@ def added(gold: str, draw: random.Random) -> str | None:
     beside = [f"{body}, 7919", rf"{body} \text{{ or }} 7919"]
     if re.search(r"^[\s0.]*$|\\(?:infty|pm|in|cup|text|mbox)\b|[<>=:,]", body):
         return draw.choice(beside)
-    return draw.choice([*beside, rf"\pm {body}", f"{body}+7919", f"7919({body})"])
+    times = (
+        [f"7919({body})"] if re.search(r"[1-9]|(?<![\\{A-Za-z])[a-zA-Z]", body) else []
+    )  # nothing times zero is zero
+    return draw.choice([*beside, rf"\pm {body}", f"{body}+7919", *times])
 
 
 MUTATIONS: tuple[Mutation, ...] = (sign, digit, swap, bracket, letter, unit, missing, added)

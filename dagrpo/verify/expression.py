@@ -135,7 +135,7 @@ class _Reader:
                 groups.append([])
             commas |= marks == {","}
             groups[-1].append(self.clause())
-        if commas and len(groups) > 1 and {len(group) for group in groups} == {len(groups[0])}:
+        if commas and len(groups) > 1 and _are_alike(groups):
             return [_as_tuple(group) for group in groups]
         return [value for group in groups for value in group]
 
@@ -512,6 +512,15 @@ def _sympy_matrix(matrix: Matrix) -> sympy.Matrix:
     if len({len(row) for row in matrix.rows}) > 1:
         raise Unreadable
     return sympy.Matrix([[_scalar(entry).expr for entry in row] for row in matrix.rows])
+
+
+def _are_alike(groups: list[list[Value]]) -> bool:
+    """Whether groups have the same names, each once, or none, and as many parts."""
+    names = [tuple(value.name for value in group if isinstance(value, Named)) for group in groups]
+    is_named = len(names[0]) == len(set(names[0])) == len(groups[0])
+    return len({(len(group), name) for group, name in zip(groups, names, strict=True)}) == 1 and (
+        is_named or not names[0]
+    )
 
 
 def _as_tuple(group: list[Value]) -> Value:
