@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dagrpo.config import ContaminationSpec, Experiment, HubProblems, MiniProblems, MirrorProblems
+from dagrpo.config import ContaminationSpec, Experiment, HubProblems, MiniProblems, MirrorProblems, benchmarks_spec
 from dagrpo.config import load as load_spec
 from dagrpo.errors import UserError
 from eval.benchmark_cli import read_models, read_samples, read_source
@@ -68,7 +68,9 @@ def test_the_papers_setting_asks_each_of_the_nine_once_with_the_papers_k(
         assert samples[name] == (min(2, BENCHMARKS[name].samples) if rehearsal else BENCHMARKS[name].samples)
     same = ("temperature", "max_new_tokens")
     assert [getattr(again, key) for key in same] == [getattr(asked, key) for key in same]
-    assert again.prompt == "experiment" and again.arms is None and again.limit == experiment.problems.limit
+    assert again.prompt == "experiment" and again.arms is None and again.limit is None
+    fewer = experiment.model_copy(update={"problems": experiment.problems.model_copy(update={"limit": 2})})
+    assert [benchmarks_spec(one).limit for one in (experiment, fewer)] == [None, 2]
     assert asked.out_of_distribution == choose("ood")
 
 

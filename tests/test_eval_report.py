@@ -189,6 +189,7 @@ def test_a_limited_evaluation_is_said_at_the_top_and_a_rehearsal_on_every_table(
     spec = tmp_path / "specs" / "report.json"
     spec.write_text(json.dumps(json.loads(spec.read_text()) | {"rehearsal": ["seeds: [0] in place of [0, 1]"]}))
     page = page_of(tmp_path)
+    assert "thought: optional" in page  # what a box in a closed thought counts for
     assert page.index(REHEARSAL) < page.index("seeds: [0] in place of [0, 1]") < page.index("<h2")
     for found in re.finditer(r"<table>|<figcaption>", page):  # of figures; not of methods, machines, hashes
         assert REHEARSAL in page[found.start() - 300 : found.end() + 60]

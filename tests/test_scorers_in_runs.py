@@ -76,7 +76,7 @@ def test_only_rows_of_groups_with_both_signs_are_asked_about(
         assert len(by_problem) == round(row["mixed_groups"] * 4)
     assert any(steps)
     card = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert card["scorer"] == {"kind": kind}
+    assert card["scorer"] == {"kind": kind} and card["spec"]["verifier"]["thought"] == "optional"
 
 
 def test_a_run_whose_judge_fails_stops_sealed_and_goes_on_to_the_same_bits(

@@ -38,7 +38,12 @@ class Benchmarks(Strict):
     )
     temperature: float = Field(0.6, ge=0, description="0 is greedy.")
     max_new_tokens: int = Field(8192, ge=1)
-    limit: int | None = Field(None, ge=1, description="Only the first questions of each; marked everywhere.")
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Only the first questions of each; marked everywhere. Where null, with prompt experiment, that of "
+        "the problems.",
+    )
     mirror: Path | None = Field(None, description="Folder that holds benchmarks/; where null, that of the problems.")
     rollout_rows: int = Field(64, ge=1, description="Rows decoded together; does not change a sample.")
     threads: int = Field(1, ge=1)

@@ -191,13 +191,15 @@ def benchmarks_spec(experiment: Experiment) -> BenchmarksSpec:
     """
     settings = experiment.benchmarks
     assert settings is not None
+    alike = settings.prompt == "experiment"
     return BenchmarksSpec(
         benchmarks=settings.tasks,
-        own=prompt_spec(experiment) if settings.prompt == "experiment" else PromptSpec(),
+        own=prompt_spec(experiment) if alike else PromptSpec(),
+        limit=settings.limit or (getattr(experiment.problems, "limit", None) if alike else None),
         verifier=experiment.verifier if experiment.verifier.kind == "math" else Verifier(),
         device=experiment.device,
         engine=experiment.engine,
-        **settings.model_dump(exclude={"tasks", "arms"}),
+        **settings.model_dump(exclude={"tasks", "arms", "limit"}),
     )
 
 
