@@ -13,6 +13,7 @@ import typer
 
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from dagrpo.jobs.client import run_hosted
+from dagrpo.jobs.environment import with_defaults
 from dagrpo.jobs.usage import usage
 from dagrpo.jobs.wire import ADDRESS
 from dagrpo.processes.signals import STOPS, interrupt_at_once
@@ -274,6 +275,7 @@ def main() -> None:
     """Run the command line and end this process with its exit code; a job of the workflow says what it took."""
     interrupt_at_once()
     started = time.monotonic()
+    os.environ.update(with_defaults(os.environ))  # torch is not loaded yet
     code = _run()
     if ADDRESS in os.environ and not launched():
         print(usage(started), file=sys.stderr)

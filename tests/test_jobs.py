@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dagrpo.jobs.environment import LARGE_PAGES, SPIN, with_defaults
 from dagrpo.jobs.wire import ADDRESS
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +61,7 @@ def parent(pid: int) -> int:
 @pytest.mark.parametrize("hosted", [True, False])
 def test_a_job_has_its_streams_folder_environment_and_exit_code(address: Path, tmp_path: Path, hosted: bool) -> None:
     done = subprocess.run(
-        command("pwd; echo $WORD; umask; cat; echo $PPID; echo wrong >&2; exit 7"),
+        command("pwd; echo $WORD; umask; cat; echo $PPID; echo $GOMP_SPINCOUNT; echo wrong >&2; exit 7"),
         env=environment(address if hosted else "", tmp_path) | {"WORD": "a word"},
         cwd=tmp_path,
         input="read\n",
@@ -69,8 +70,8 @@ def test_a_job_has_its_streams_folder_environment_and_exit_code(address: Path, t
         umask=0o027,
         check=False,
     )
-    folder, word, mask, read, ppid = done.stdout.split("\n")[:5]
-    assert (folder, word, mask, read) == (str(tmp_path), "a word", "0027", "read")
+    folder, word, mask, read, ppid, spin = done.stdout.split("\n")[:6]
+    assert (folder, word, mask, read, spin) == (str(tmp_path), "a word", "0027", "read", SPIN)
     assert done.stderr.endswith("wrong\n") and done.returncode == 7
     assert (int(ppid) != os.getpid()) is hosted  # the shell takes the place of the command, or of the worker
 
@@ -143,16 +144,26 @@ def test_a_host_whose_imports_fail_leaves_its_jobs_to_themselves(tmp_path: Path)
     assert done.returncode == 3 and host.wait(30) == 1 and not path.exists()
 
 
+def test_what_a_user_has_set_stays() -> None:
+    assert with_defaults({}) == {"GLIBC_TUNABLES": LARGE_PAGES, "GOMP_SPINCOUNT": SPIN}
+    for name in ("GOMP_SPINCOUNT", "GLIBC_TUNABLES"):
+        assert with_defaults({name: "theirs"})[name] == "theirs"
+    assert "GOMP_SPINCOUNT" not in with_defaults({"OMP_WAIT_POLICY": "ACTIVE"})
+
+
 def test_a_host_ends_with_the_workflow_that_started_it(tmp_path: Path) -> None:
     workflow = (
         "import os, time; from pathlib import Path; from dagrpo.jobs import start;"
         f"start.start_host(Path('host.log')); print(os.environ['{ADDRESS}'], flush=True); time.sleep(60)"
     )
-    names = {**os.environ, "PYTHONPATH": str(ROOT)}
+    names = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "ACTIVE"}
     job = subprocess.Popen([sys.executable, "-c", workflow], cwd=tmp_path, env=names, stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None
     path = Path(job.stdout.readline().strip())
     assert path.exists()
+    (host,) = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    told = Path(f"/proc/{host}/environ").read_text().split("\0")
+    assert f"GLIBC_TUNABLES={LARGE_PAGES}" in told and f"GOMP_SPINCOUNT={SPIN}" not in told
     job.kill()
     job.wait()
     wait_for(lambda: not path.parent.exists())

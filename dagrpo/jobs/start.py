@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from dagrpo.jobs.environment import with_defaults
 from dagrpo.jobs.wire import ADDRESS
 
 
@@ -27,6 +28,7 @@ def start_host(log: Path) -> None:
                 [sys.executable, "-P", "-m", "dagrpo.jobs.host", str(listener.fileno()), str(os.getpid())],
                 pass_fds=(listener.fileno(),),
                 stdin=subprocess.DEVNULL,
+                env=with_defaults(os.environ),
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,  # Ctrl-C is for the commands, which pass it on
