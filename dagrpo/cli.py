@@ -18,6 +18,7 @@ from dagrpo.jobs.usage import usage
 from dagrpo.jobs.wire import ADDRESS
 from dagrpo.processes.signals import STOPS, interrupt_at_once
 from dagrpo.processes.world import ends_first, launched, leave
+from dagrpo.records import Tracker
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -64,13 +65,16 @@ def train(
     out: Out,
     state: StateFolder,
     processes: Annotated[int, typer.Option(min=1, help="How many share the run, one on each GPU.")] = 1,
+    logger: Annotated[Tracker | None, typer.Option(help="Where to tell the metrics of each step, too.")] = None,
 ) -> None:
     """Train one arm with one seed."""
     from dagrpo import config
+    from dagrpo.loggers import check_tracker
     from dagrpo.processes.launch import launch
     from dagrpo.processes.signals import stop_flag
     from dagrpo.processes.world import launched, open_world
 
+    check_tracker(logger)
     if processes > 1 and not launched():
         launch(sys.argv[1:], processes)
         return
@@ -78,7 +82,7 @@ def train(
 
     job = config.load(config.TrainSpec, spec)
     with stop_flag() as should_stop, open_world(sharded=job.train.precision != "fp32") as world:
-        run(job, seed, base, problems, out, state, should_stop, world)
+        run(job, seed, base, problems, out, state, should_stop, world, logger)
 
 
 @app.command()

@@ -17,6 +17,7 @@ APART = (
     "doctor",
     "hub.py",
     "jobs",
+    "loggers.py",
     "measurements",
     "plan",
     "processes/gpu_slot.py",

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 Source = Literal["policy", "anchor"]
 Finish = Literal["stop", "length"]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+"""What a training run can tell its metrics to while it goes on."""
 
 
 class Verdict(StrEnum):

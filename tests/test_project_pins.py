@@ -37,7 +37,15 @@ def test_each_range_holds_its_pin(requirement: Requirement) -> None:
 
 
 def test_dependencies_of_dependencies_are_pinned() -> None:
-    apart = ("trl", "lm-eval", "datasets", "peft")  # the suite does without them, and looks into them where they are
+    apart = (
+        "trl",
+        "lm-eval",
+        "datasets",
+        "peft",
+        "tensorboard",
+        "wandb",
+        "trackio",
+    )  # the suite does without them, and looks into them where they are
     waiting = [each for each in declared() if each.name not in apart or find_spec(each.name.replace("-", "_"))]
     seen: set[NormalizedName] = set()
     while waiting:

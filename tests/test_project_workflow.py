@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,11 @@ def test_a_mirror_is_one_setting_however_it_is_spelled(workspace: Workspace) -> 
         (["evaluation={'reference': 'gpro'}"], "evaluation.reference: no arm is named 'gpro'"),
         (["methods=dagrop"], "no method is named 'dagrop'; did you mean 'dagrpo'?"),
         (["mirror=rows"], "experiment 'mini' makes its problems itself"),
+        pytest.param(
+            ["logger=wandb"],
+            "logger: wandb is not installed",
+            marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed"),
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

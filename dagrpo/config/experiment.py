@@ -13,6 +13,7 @@ from dagrpo.config.problems import HubProblems, Problems
 from dagrpo.config.reading import Name, Strict, merge, nearest, parse, read_settings, sentences
 from dagrpo.config.training import Arm, Scorer, Train, Verifier
 from dagrpo.errors import UserError
+from dagrpo.records import Tracker
 
 
 class Experiment(Strict):
@@ -36,6 +37,12 @@ class Experiment(Strict):
         ge=1,
         exclude=True,  # no part of what is computed, so another number makes nothing out of date
         description="Processes that share each training run, one a GPU where it runs on GPUs; torchrun starts them.",
+    )
+    logger: Tracker | None = Field(
+        None,
+        exclude=True,  # nor is who is told
+        description="Where runs tell their metrics while they go on, beside their files; null: nowhere. Each needs the "
+        "extra of its name, and keeps what it is told on this machine.",
     )
     arms: dict[Name, Arm] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(min_length=1)

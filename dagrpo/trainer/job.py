@@ -13,6 +13,7 @@ from dagrpo.algorithm import find_method
 from dagrpo.config import TrainSpec
 from dagrpo.errors import UserError
 from dagrpo.files import checkpoints
+from dagrpo.loggers import tracked
 from dagrpo.policy.adapters import add_adapters
 from dagrpo.policy.checkpoint import (
     Policy,
@@ -29,6 +30,7 @@ from dagrpo.policy.sharding import shard
 from dagrpo.problems.store import read_problems
 from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.processes.world import ALONE, World
+from dagrpo.records import Tracker
 from dagrpo.rollout.make import engine_essence, make_engine, versions
 from dagrpo.scorers import Tally, Tools, essence, make_scorer
 from dagrpo.trainer.collect import Collector
@@ -57,6 +59,7 @@ def train(
     state_root: Path,
     should_stop: ShouldStop = never,
     world: World = ALONE,
+    logger: Tracker | None = None,
 ) -> None:
     """Train one arm with one seed from a base checkpoint, continuing from ``state_root`` where that holds a part of
     the same run, and write ``model/``, ``snapshots/``, ``metrics.jsonl``, ``timings.jsonl`` and ``run.json`` to
@@ -65,6 +68,7 @@ def train(
     Args:
         world: the processes that train together, all of which call this. Their number is no part of the run's
             identity: any number may continue it.
+        logger: where to tell the metrics of each step, too.
 
     Raises:
         UserError: the spec, the problems or a demonstration cannot be used as they are.
@@ -119,8 +123,16 @@ def train(
             collector.prepare_demonstrations()
         run = Run(spec.train, algorithm, weights, reference, collector, state_root, identity, should_stop)
         run.resume()
-        with watch(world, spec.train.stall, run.sealed) as step_done:
-            run.continue_to_end(f"{spec.arm} seed {seed}", step_done)
+        with (
+            watch(world, spec.train.stall, run.sealed) as step_done,
+            tracked(logger if world.leads else None, out, run.state.step) as log,
+        ):
+
+            def done() -> None:
+                step_done()
+                log(run.state.metrics[-1])
+
+            run.continue_to_end(f"{spec.arm} seed {seed}", done)
 
     def write(exported: Policy) -> None:
         out.mkdir(parents=True, exist_ok=True)

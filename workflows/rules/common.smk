@@ -16,6 +16,7 @@ from dagrpo import config as typed
 from dagrpo.errors import UserError
 from dagrpo.jobs.start import start_host
 from dagrpo.jobs.wire import ADDRESS
+from dagrpo.loggers import check_tracker
 from eval.benchmark_tasks.names import choose
 
 PUBLISHED = str(Path(workflow.basedir, "results", "published.csv"))
@@ -29,7 +30,9 @@ os.environ[ADDRESS] = ""  # a job of the workflow
 def load_experiment():
     """The experiment of this run; a mistake in it ends the run with its sentence alone."""
     try:
-        return with_benchmarks(with_mirror(with_methods(typed.parse(typed.Experiment, *settings()))))
+        experiment = typed.parse(typed.Experiment, *settings())
+        check_tracker(experiment.logger)
+        return with_benchmarks(with_mirror(with_methods(experiment)))
     except UserError as error:
         sys.exit(f"error: {error}")
 
@@ -168,8 +171,9 @@ def slot():
 
 
 def train_command():
-    """What starts a training run, on one process or several."""
-    return "dagrpo train" + (f" --processes {EXPERIMENT.processes}" if EXPERIMENT.processes > 1 else "")
+    """What starts a training run, on one process or several, and where its metrics are told."""
+    processes = f" --processes {EXPERIMENT.processes}" if EXPERIMENT.processes > 1 else ""
+    return "dagrpo train" + processes + (f" --logger {EXPERIMENT.logger}" if EXPERIMENT.logger else "")
 
 
 @cache
