@@ -117,7 +117,7 @@ def test_each_arm_has_a_page(page: str) -> None:
 
 
 def test_the_answer_comes_first_and_follows_from_the_table(page: str, tmp_path: Path) -> None:
-    places = ['<nav class="top"', 'class="headline"', 'class="tally"', 'class="answer"', "<figure>", 'id="claims"']
+    places = ['<nav class="top"', 'class="headline"', 'class="tally"', "<figure>", 'class="answer"', 'id="claims"']
     found = [page.index(place) for place in [*places, 'id="arms"']]
     assert found == sorted(found)
     assert page.count("DaGRPO and GRPO cannot be told apart here") == 2, "in and out of distribution, each once"

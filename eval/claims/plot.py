@@ -61,10 +61,10 @@ def _turned(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reach(block: pd.DataFrame) -> float:
-    """How far the scale of a unit reaches on either side: over all that is a finding, and half of all ends."""
-    found = block[["estimate", "paper", "smallest"]].abs().max().max()
-    ends = block[["low", "high"]].abs().stack()
-    return 1.15 * max(float(found), float(ends.median()) if len(ends) else 0.0) or 1.0
+    """How far the scale of a unit reaches on either side: over the paper's figures, and three of four of ours."""
+    known = block[["paper", "smallest"]].abs().max().max()
+    ours = block[["estimate", "low", "high"]].abs().stack()
+    return 1.15 * max(float(known), float(ours.quantile(0.75))) or 1.0
 
 
 def _picture(block: pd.DataFrame, corpora: Sequence[str], reach: float) -> Markup:
@@ -95,7 +95,8 @@ def _row(row: dict[str, Any], corpus: int, y: float, reach: float) -> str:
     line = f'<path class="line" d="M{_x(start, reach)} {_short(y)}H{_x(end, reach)}"/>' if start < end else ""
     tips = [(side, _MIDDLE + side * (_MIDDLE - EDGE)) for side, tip in ((-1, start), (1, end)) if side * tip > reach]
     arrows = [f'<path class="line" d="M{_short(x)} {_short(y - 3)}l{3 * side} 3l{-3 * side} 3"/>' for side, x in tips]
-    dot = _DOTS[corpus % len(_DOTS)].format(x=_x(at, reach), y=_short(y))
+    # An estimate beyond the scale is shown by the arrow alone.
+    dot = _DOTS[corpus % len(_DOTS)].format(x=_x(at, reach), y=_short(y)) if abs(at) <= reach else ""
     return f'<g class="{str(row["verdict"]).replace(" ", "-")}">{line}{"".join(arrows)}{dot}</g>'
 
 
