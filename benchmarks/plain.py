@@ -1,4 +1,4 @@
-"""The other sides: the same rollouts through `generate`, the same gradient through one padded batch."""
+"""The other sides: the same rollouts through `generate`, the same gradient through padded batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -49,23 +49,36 @@ def replayed(
     return run
 
 
-def padded_update(policy: Policy, groups: Sequence[PackedGroup], coefficients: Tensor, budget: int) -> None:
-    """Accumulate the gradient of -sum(coefficient * ratio) / (rows * budget) over one padded batch of all rows.
+def padded_update(
+    policy: Policy, groups: Sequence[PackedGroup], coefficients: Tensor, budget: int, micro_tokens: int
+) -> None:
+    """Accumulate the gradient of -sum(coefficient * ratio) / (rows * budget) over padded batches of rows.
 
     Prompts are padded on the left, responses on the right, and logits are computed for the response's columns only.
+
+    Args:
+        micro_tokens: bound on the tokens of a batch, padding included.
     """
     rows = [(list(group.prompt_tokens), list(response)) for group in groups for response in group.responses]
     prompts, prompts_seen = pad([prompt for prompt, _ in rows], left=True)
     responses, responses_seen = pad([response for _, response in rows], left=False)
-    output = policy.model(
-        input_ids=torch.cat([prompts, responses], 1),
-        attention_mask=torch.cat([prompts_seen, responses_seen], 1),
-        logits_to_keep=responses.shape[1] + 1,
+    ids, seen = torch.cat([prompts, responses], 1), torch.cat([prompts_seen, responses_seen], 1)
+    for part in torch.arange(len(rows)).split(rows_at_once(len(ids), ids.shape[1], micro_tokens)):
+        output = policy.model(
+            input_ids=ids[part], attention_mask=seen[part], logits_to_keep=responses.shape[1] + 1, use_cache=False
+        )
+        logps = output.logits[:, :-1].log_softmax(-1).gather(-1, responses[part][..., None])[..., 0]
+        ratio = (logps - logps.detach()).exp() * responses_seen[part]
+        loss = -(coefficients[part][:, None] * ratio).sum() / (len(rows) * budget)
+        loss.backward()
+
+
+def rows_at_once(rows: int, width: int, micro_tokens: int) -> int:
+    """Into batches of how many rows, all alike, to cut ``rows`` padded ones of ``width`` tokens: a divisor of ``rows``,
+    the largest within ``micro_tokens``, or 1."""
+    return max(
+        count for count in range(1, rows + 1) if rows % count == 0 and (count * width <= micro_tokens or count == 1)
     )
-    logps = output.logits[:, :-1].log_softmax(-1).gather(-1, responses[..., None])[..., 0]
-    ratio = (logps - logps.detach()).exp() * responses_seen
-    loss = -(coefficients[:, None] * ratio).sum() / (len(rows) * budget)
-    loss.backward()
 
 
 def pad(rows: Sequence[list[int]], left: bool, length: int = 0) -> tuple[Tensor, Tensor]:

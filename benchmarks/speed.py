@@ -20,6 +20,7 @@ from benchmarks.plain import padded_update, replayed
 from benchmarks.steps import Took, our_step, settings, trl_steps
 from benchmarks.timing import HEADER, Timing, alternate
 from dagrpo.config import MiniBase, MiniProblems, PromptSpec, Scorer, Verifier
+from dagrpo.jobs.usage import peak_bytes
 from dagrpo.policy.checkpoint import Policy, load_policy
 from dagrpo.policy.logprobs import token_logps
 from dagrpo.policy.packing import PackedGroup, pack
@@ -36,7 +37,6 @@ from dagrpo.verify import make_verifier
 from eval.sampling import ROUNDS, batches
 
 CPU = torch.device("cpu")
-MICRO_TOKENS = 4096
 SKIPPED = 0.4
 
 
@@ -52,6 +52,7 @@ def main() -> None:
         print(f"\n{size / 1e6:.2f} M parameters, {arguments.threads} thread(s), torch {torch.__version__}")
         for name in arguments.parts or PARTS:
             PARTS[name](policy, problems, arguments)
+            print(f"\nat most {peak_bytes() / 2**30:.1f} GiB up to here", flush=True)
 
 
 def rollouts(policy: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) -> None:
@@ -117,11 +118,11 @@ def update(policy: Policy, problems: Sequence[Problem], arguments: argparse.Name
 
         def padded(coefficients: torch.Tensor = coefficients) -> None:
             policy.model.zero_grad()
-            padded_update(policy, groups, coefficients, arguments.budget)
+            padded_update(policy, groups, coefficients, arguments.budget, arguments.micro_tokens)
 
         def packed(coefficients: torch.Tensor = coefficients) -> None:
             policy.model.zero_grad()
-            _packed_update(policy, groups, coefficients, arguments.budget)
+            _packed_update(policy, groups, coefficients, arguments.budget, arguments.micro_tokens)
 
         padded()
         expected = _gradient(policy)
@@ -133,7 +134,7 @@ def update(policy: Policy, problems: Sequence[Problem], arguments: argparse.Name
         _print(
             f"Update: {rows} rows, {title}; gradients differ by {difference:.0e} of their norm",
             [
-                times["padded"].row("padded batch", times["padded"], f"{tokens} response tokens"),
+                times["padded"].row("padded batches", times["padded"], f"{tokens} response tokens"),
                 times["packed"].row("packed lines", times["padded"]),
             ],
         )
@@ -141,7 +142,7 @@ def update(policy: Policy, problems: Sequence[Problem], arguments: argparse.Name
 
 def methods(policy: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) -> None:
     """One step of DaGRPO against one of LUFFY, from the same weights and with the same rollouts."""
-    train = settings(arguments.prompts, arguments.group, arguments.budget)
+    train = settings(arguments.prompts, arguments.group, arguments.budget, arguments.micro_tokens)
     verifier, scorer = _judges(arguments)
     count = arguments.repeats * arguments.steps
     took: dict[str, list[Took]] = {"luffy": [], "dagrpo": []}
@@ -182,7 +183,7 @@ def methods(policy: Policy, problems: Sequence[Problem], arguments: argparse.Nam
 
 def step(_: Policy, problems: Sequence[Problem], arguments: argparse.Namespace) -> None:
     """Whole GRPO steps against TRL's GRPOTrainer: same weights, prompts, group, budget, precision and threads."""
-    train = settings(arguments.prompts, arguments.group, arguments.budget)
+    train = settings(arguments.prompts, arguments.group, arguments.budget, arguments.micro_tokens)
     verifier, scorer = _judges(arguments)
     ours, trl = [], []
     with make_verifier(verifier, never) as grader:
@@ -229,14 +230,16 @@ def _median(took: Sequence[Took], phase: str) -> float:
     return statistics.median(getattr(one, phase) for one in took)
 
 
-def _packed_update(policy: Policy, groups: Sequence[PackedGroup], coefficients: torch.Tensor, budget: int) -> None:
+def _packed_update(
+    policy: Policy, groups: Sequence[PackedGroup], coefficients: torch.Tensor, budget: int, micro_tokens: int
+) -> None:
     kept = []
     for group in groups:
         active = [index for index, row in enumerate(group.rows) if coefficients[row] != 0]
         if active:
             responses, rows = [group.responses[index] for index in active], [group.rows[index] for index in active]
             kept.append(PackedGroup(group.prompt_tokens, responses, rows))
-    for micro in pack(kept, MICRO_TOKENS):
+    for micro in pack(kept, micro_tokens):
         out = token_logps(policy.model, micro, temperature=1.0)
         ratio = (out.logp - out.logp.detach()).exp()
         (-(coefficients[out.row] * ratio).sum() / (len(coefficients) * budget)).backward()
@@ -286,6 +289,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--group", type=int, default=8, help="rows of a prompt")
     parser.add_argument("--budget", type=int, default=60, help="most tokens of a response")
+    parser.add_argument(
+        "--micro-tokens", type=int, default=4096, help="most tokens that an update of either side holds at once"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps in each repeat of `methods` and `step`")
     parser.add_argument("--threads", type=int, default=1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.plain import rows_at_once
 from dagrpo.algorithm import find_method
 from dagrpo.config import Optimizer, PromptSpec, Scorer, Train
 from dagrpo.errors import UserError
@@ -38,12 +39,12 @@ class Took:
     masked: int
 
 
-def settings(prompts: int, group: int, budget: int) -> Train:
-    """Training settings of a step with one update."""
+def settings(prompts: int, group: int, budget: int, micro_tokens: int = 4096) -> Train:
+    """Training settings of a step with one update, which holds at most ``micro_tokens`` tokens at once."""
     adamw = Optimizer(lr=1e-4)
     return Train(
         steps=1, prompts=prompts, group_size=group, max_new_tokens=budget, rl=adamw, sft=adamw, sft_steps=1,
-        rollout_rows=prompts * group,
+        rollout_rows=prompts * group, micro_tokens=micro_tokens,
     )  # fmt: skip
 
 
@@ -83,6 +84,8 @@ def trl_steps(
 ) -> list[Took]:
     """Run TRL's GRPOTrainer on the prompts of our first ``steps`` steps; its first step is a warm-up and not returned.
 
+    It samples all rows of a step together, as we do, and learns from at most ``train.micro_tokens`` tokens at once.
+
     Raises:
         UserError: TRL is not installed.
     """
@@ -109,6 +112,9 @@ def trl_steps(
             ends.append((time.perf_counter(), time.process_time()))
 
     texts = [_prompt_text(problem, policy) for problem in chosen]
+    rows = train.prompts * train.group_size
+    longest = max(len(policy.tokenizer(text).input_ids) for text in texts)
+    at_once = rows_at_once(rows, longest + train.max_new_tokens, train.micro_tokens)
     trainer = GRPOTrainer(
         model=policy.model,
         processing_class=policy.tokenizer,
@@ -117,8 +123,9 @@ def trl_steps(
         callbacks=[Clock()],
         args=GRPOConfig(
             output_dir=scratch,
-            per_device_train_batch_size=train.prompts * train.group_size,
-            steps_per_generation=1,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=rows // at_once,
+            steps_per_generation=rows // at_once,
             num_generations=train.group_size,
             max_completion_length=train.max_new_tokens,
             max_steps=steps,
