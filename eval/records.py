@@ -14,6 +14,7 @@ import pandas as pd
 
 from dagrpo.config import Experiment, parse
 from dagrpo.errors import UserError
+from eval import design
 from eval.benchmark_tasks.benchmarks import BENCHMARKS
 from eval.files import VERDICTS, Files, read_json
 from eval.statistics import Scores
@@ -44,7 +45,9 @@ class Runs:
     """The runs of an experiment on one base corpus: its arms and seeds, in table order, and what they left.
 
     Arms with fewer seeds than others, the sweeps, stand after the main arms. ``results`` is the folder of tables and
-    figures, ``kept`` that of the samples; ``alone`` are families that count in no average.
+    figures, ``kept`` that of the samples; ``alone`` are families that count in no average. ``interim`` says which part
+    of the study these runs are, where it lacks others, ``design`` in which commit it was fixed; empty where there is
+    nothing to say.
     """
 
     results: Path
@@ -53,6 +56,8 @@ class Runs:
     source: Source
     kept: str = "samples"
     alone: tuple[str, ...] = ()
+    interim: str = ""
+    design: str = ""
 
     @property
     def benchmarks(self) -> "Runs | None":
@@ -128,7 +133,8 @@ def open_runs(results: Path, spec: Path | None = None) -> dict[str, Runs]:
         UserError: it is not there, or is no experiment; the reference arm has fewer seeds than others.
     """
     experiment = read_experiment(spec or results / "specs" / "report.json")
-    return {base: Runs(results, experiment, base, Files(results, base)) for base in experiment.bases}
+    fixed = design.of_file(experiment.name)
+    return {base: Runs(results, experiment, base, Files(results, base), design=fixed) for base in experiment.bases}
 
 
 def read_experiment(path: Path) -> Experiment:

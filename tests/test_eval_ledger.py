@@ -3,7 +3,9 @@
 import json
 import lzma
 import math
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +19,7 @@ from typer.testing import CliRunner
 from dagrpo import provenance
 from dagrpo.errors import UserError
 from dagrpo.trainer.job import train
-from eval import figures
+from eval import design, figures
 from eval.cli import app
 from eval.files import read_json, read_lines
 from eval.ledger import book, checks
@@ -316,6 +318,57 @@ def test_another_machines_seeds_come_by_merging(kept: Path, tmp_path: Path) -> N
     assert "2 records came, 5 runs were known" in run("ledger", "merge", other.parent / "ledger" / "toy", ledger)
     assert book.open_ledger(ledger, tmp_path)[BASE].experiment.seeds == (0, 1, 2)
     assert "7 records" in run("ledger", "verify", ledger)
+
+
+def test_a_study_that_lacks_runs_tells_of_its_whole_bases_and_says_so(tmp_path: Path) -> None:
+    """Six bases in three rounds of two corpora; a run that is missing on one corpus takes its base out of both."""
+    arms = {name: ARMS[name] for name in ("grpo", "dagrpo", "sft")}
+    tree: dict[str, Any] = {"arms": arms, "corpora": {"a": 1.0, "b": 0.5}, "families": {"sums": 0.0, "sorting": 0.4}}
+    results = make_tree(
+        tmp_path / "toy",
+        seeds=tuple(range(7)),
+        base_seeds=(0, 1, 2),
+        fewer={"sft": (0, 1, 2)},
+        problems=2,
+        samples=2,
+        bootstrap=100,
+        **tree,
+    )
+    (results / "samples" / "b" / "dagrpo" / "seed4.jsonl").unlink()
+    assert "1 runs are not finished" in run("ledger", "add", results)
+    out, ledger = tmp_path / "out", tmp_path / "ledger" / "toy"
+    corpora = book.open_ledger(ledger, out)
+    for runs in corpora.values():
+        assert runs.seeds == {"base": (0, 2), "grpo": (0, 2, 3, 5, 6), "dagrpo": (0, 2, 3, 5, 6), "sft": (0, 2)}
+        assert [runs.experiment.base_seed(seed) for seed in runs.seeds["grpo"]] == [0, 2, 0, 2, 0]
+    run("tables", "--results", out, "--ledger", ledger)
+    said = "Interim: of the 3 base seeds that the study asks for, all runs are there of 2 (0, 2)."
+    assert said in (out / "tables" / "claims.md").read_text() and said in corpora["a"].interim
+
+
+def test_the_commit_that_fixed_a_study_stays_with_its_ledger(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True)
+
+    monkeypatch.chdir(tmp_path)
+    file, ledger = tmp_path / "config" / "toy.yaml", tmp_path / "toy"
+    file.parent.mkdir()
+    file.write_text("name: toy\n")
+    assert design.of_file("toy") == ""  # no repository
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "fixed")
+    fixed = design.of_file("toy")
+    assert re.fullmatch(r"The experiment, config/toy\.yaml, was last changed in commit [0-9a-f]{40}, 20\S+\.", fixed)
+    run("ledger", "add", results, "--to", ledger)
+    file.write_text("name: toy\nseeds: [0, 1, 2]\n")
+    assert design.of_file("toy") == ""  # not what is committed
+    git("commit", "-q", "-a", "-m", "one more seed")
+    assert design.of_file("toy") not in ("", fixed)
+    run("ledger", "add", results, "--to", ledger)
+    assert book.open_ledger(ledger, tmp_path)[BASE].design == fixed
 
 
 def test_what_is_another_study_is_not_merged() -> None:

@@ -1,6 +1,7 @@
 """Evidence from the files of an experiment, and the files of its claims."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +22,12 @@ def write_claims(corpora: Mapping[str, Runs], out: Path, claims: Sequence[Claim]
     out.mkdir(parents=True, exist_ok=True)
     (out / "claims.csv").write_bytes(to_csv(claims_frame(judged)))
     (out / "claim_parts.csv").write_bytes(to_csv(parts_frame(judged)))
+    runs = next(iter(corpora.values()))
     shown = claims_table(read_claims(out))  # what a reader sees is made from what is stored
+    if runs.interim:
+        shown = replace(shown, notes=(runs.interim, *shown.notes))
     (out / "claims.md").write_text(markdown(shown), encoding="utf-8")
-    name = next(iter(corpora.values())).experiment.name
-    (out / "claims.tex").write_text(latex(shown, f"tab:{name}-claims"), encoding="utf-8")
+    (out / "claims.tex").write_text(latex(shown, f"tab:{runs.experiment.name}-claims"), encoding="utf-8")
 
 
 def read_claims(out: Path) -> pd.DataFrame:

@@ -1,13 +1,14 @@
 """The folder of a study's records: what is in it, what goes into it, and the runs that tables are made from."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dagrpo.config import Experiment, parse
 from dagrpo.errors import UserError
 from dagrpo.files.checkpoints import write_atomically
+from eval import design
 from eval.ledger.checks import faults, same
 from eval.ledger.record import Record, Records, packed, read_record, record_of
 from eval.records import BASE, Runs, open_runs, read_experiment
@@ -42,13 +43,16 @@ def read_records(folder: Path) -> tuple[dict[Path, Record], list[str]]:
 def open_ledger(folder: Path, results: Path) -> dict[str, Runs]:
     """The runs of each base corpus from their records; tables and figures go to ``results``.
 
+    Of a study that lacks runs these are the runs from those base seeds that lack none, and the runs say so.
+
     Raises:
         UserError: there is no ledger; a record is broken, or two of them disagree on a run.
     """
     records, broken = read_records(folder)
     if found := [*broken, *faults(list(records.values()))]:
         raise UserError("\n".join([f"{folder}: its records cannot be used:", *found]))
-    experiment = read_experiment(folder / EXPERIMENT)
+    asked = read_experiment(folder / EXPERIMENT)
+    experiment = of_whole_bases(asked, missing_runs(asked, records))
     # Of records that say the same, the first by name: seconds aside, any would do.
     by_run = {record.run: record for record in reversed(records.values())}
     return {
@@ -57,6 +61,8 @@ def open_ledger(folder: Path, results: Path) -> dict[str, Runs]:
             experiment,
             base,
             Records({(arm, seed): record for (of, arm, seed), record in by_run.items() if of == base}),
+            interim=interim(asked, experiment),
+            design=design.read(folder),
         )
         for base in experiment.bases
     }
@@ -73,6 +79,37 @@ def missing_runs(experiment: Experiment, records: Mapping[Path, Record]) -> list
     """Runs of an experiment that have no record."""
     there = {record.run for record in records.values()}
     return [run for run in asked_runs(experiment) if run not in there]
+
+
+def of_whole_bases(experiment: Experiment, missing: Sequence[tuple[str, str, int]]) -> Experiment:
+    """The part of an experiment that is on base seeds from which no run is missing, on any corpus.
+
+    It is the whole experiment where no run is missing, or no base seed is whole: then the first missing run is named
+    where it is read.
+    """
+    lacking = {seed if arm == BASE else experiment.base_seed(seed) for _, arm, seed in missing}
+    whole = tuple(seed for seed in experiment.base_seeds if seed not in lacking)
+    if not whole:
+        return experiment
+    # Seeds take the base seeds in turn, and do so too where whole turns of a base are left out.
+    seeds = tuple(seed for seed in experiment.seeds if experiment.base_seed(seed) in whole)
+    arms = {
+        name: arm if arm.seeds is None else arm.model_copy(update={"seeds": own})
+        for name, arm in experiment.arms.items()
+        if (own := tuple(seed for seed in experiment.seeds_of(name) if seed in seeds))
+    }
+    return experiment.model_copy(update={"base_seeds": whole, "seeds": seeds, "arms": arms})
+
+
+def interim(asked: Experiment, found: Experiment) -> str:
+    """Say which part of a study its tables are of; empty where they are of all of it."""
+    if found.base_seeds == asked.base_seeds:
+        return ""
+    return (
+        f"Interim: of the {len(asked.base_seeds)} base seeds that the study asks for, all runs are there of "
+        f"{len(found.base_seeds)} ({', '.join(map(str, found.base_seeds))}). Every figure is of these, and no interval "
+        "is corrected for looking before the study is complete."
+    )
 
 
 def files_of(experiment: Experiment, run: tuple[str, str, int]) -> list[str]:
@@ -127,6 +164,7 @@ def add(results: Path, folder: Path) -> tuple[list[Path], list[tuple[str, str, i
         write_atomically(path, content)
     if new or known:
         write_experiment(folder, united)
+        design.keep(folder, design.of_file(experiment.name))
     summary = results / "contamination" / "summary.csv"
     if new and summary.is_file():
         shutil.copyfile(summary, folder / CONTAMINATION)
@@ -155,6 +193,7 @@ def merge(source: Path, target: Path) -> tuple[int, int]:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(place, path.read_bytes())
     write_experiment(target, united)
+    design.keep(target, design.read(source))
     if (source / CONTAMINATION).is_file() and not (target / CONTAMINATION).exists():
         shutil.copyfile(source / CONTAMINATION, target / CONTAMINATION)
     return len(coming), len(theirs) - len(coming)
