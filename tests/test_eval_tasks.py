@@ -192,7 +192,7 @@ def test_a_prompt_with_the_wrong_wrapping_is_refused(made_up: Path) -> None:
         evaluate(Scripted(right), "dagrpo_math500", prompt="think", chat=False)
 
 
-@pytest.mark.parametrize("name", FAMILIES.keys() - {EXPERIMENT})
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {EXPERIMENT}))
 def test_multiple_choice_always_asks_for_the_letter(name: str) -> None:
     question = Problem("p", "arc_challenge", "Which?\nA. this\nB. that", "A", choices=("this", "that"))
     assert f"Which?\nA. this\nB. that\n{LETTER}" in ask(question, name)
