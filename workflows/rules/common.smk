@@ -173,7 +173,8 @@ def slot():
 def train_command():
     """What starts a training run, on one process or several, and where its metrics are told."""
     processes = f" --processes {EXPERIMENT.processes}" if EXPERIMENT.processes > 1 else ""
-    return "dagrpo train" + processes + (f" --logger {EXPERIMENT.logger}" if EXPERIMENT.logger else "")
+    logger = f" --logger {EXPERIMENT.logger}" if EXPERIMENT.logger else ""
+    return f"dagrpo train{processes}{logger}"
 
 
 @cache
