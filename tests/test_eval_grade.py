@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from dagrpo.config import Verifier
 from dagrpo.errors import Interrupted, UserError
+from dagrpo.verify.explain import _tried
 from eval.benchmark_cli import app
 from eval.benchmark_tasks.grade import explain_file, grade_file
 from tests.miniature import stop_after
@@ -170,6 +171,17 @@ def test_explanation_says_rule_readings_and_reasons(tmp_path: Path) -> None:
     assert not (tmp_path / "rows.graded.jsonl").exists()
     with pytest.raises(UserError, match="no row on line 99"):
         list(explain_file(path, Verifier(), 99))
+
+
+def test_a_step_of_an_explanation_is_given_up_though_a_library_catches_everything() -> None:
+    def stubborn() -> str:
+        try:
+            while True:
+                pass
+        except Exception:
+            return "parsed"
+
+    assert _tried(stubborn, 0.05) == "given up after 0.05 s of processor time"
 
 
 def test_the_package_is_a_command() -> None:

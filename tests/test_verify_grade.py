@@ -200,6 +200,13 @@ def test_regrading_gives_the_same_whatever_the_workers_and_the_order(math: Verif
         assert grade(alone, [pairs[index] for index in order]) == [first[index] for index in order]
 
 
+def test_a_worker_has_met_the_grammar_before_its_first_task() -> None:
+    """What takes math-verify long to read for the first time is judged within the limit by a verifier that is new."""
+    gold, answer = r"G_n = \sum_{k=0}^{n-1} G_k G_{n-k-1}", r"G_n = \sum_{k=0}^{n-1} G_{n-k-1} G_k"
+    with make_verifier(VerifierSpec(kind="math", workers=1, seconds=2.0)) as fresh:
+        assert verdict(fresh, gold, rf"\boxed{{{answer}}}") is CORRECT
+
+
 # ---------------------------------------------------------------- speed
 
 

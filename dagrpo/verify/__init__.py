@@ -15,6 +15,7 @@ its mistakes. What is a text, a label, a unit, a set or an interval is decided o
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -23,7 +24,7 @@ from dagrpo.errors import UserError
 from dagrpo.problems.mini import extract_answer
 from dagrpo.processes.signals import ShouldStop, check, never
 from dagrpo.records import Finish, Problem, Response, Verdict
-from dagrpo.verify.extract import LETTERS, Extraction, ThoughtRule, extract, given
+from dagrpo.verify.extract import Extraction, ThoughtRule, extract, given
 from dagrpo.verify.settle import Judgement, settle
 from dagrpo.verify.workers import Workers
 
@@ -225,7 +226,7 @@ def _check_golds(problems: Sequence[Problem]) -> None:
     for problem in problems:
         if not problem.answer.strip():
             raise UserError(f"problem {problem.id!r} has an empty answer; fill it in or leave the problem out")
-        if problem.choices is not None and problem.answer not in tuple(LETTERS[: len(problem.choices)]):
+        if problem.choices is not None and problem.answer not in tuple(ascii_uppercase[: len(problem.choices)]):
             raise UserError(
                 f"problem {problem.id!r}: its answer {problem.answer!r} is not the letter of one of its "
                 f"{len(problem.choices)} choices; correct it or leave the problem out"

@@ -92,8 +92,8 @@ def _tried(step: Callable[[], str], seconds: float) -> str:
         return f"fails with {type(error).__name__}"
 
 
-class _GivenUp(Exception):
-    pass
+class _GivenUp(BaseException):
+    """No exception that a library may catch as one of its own."""
 
 
 @contextmanager

@@ -65,8 +65,14 @@ _NO_FACTOR = {
 _NO_FACTOR |= {r"\setminus", r"\backslash"}
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), r"\langle": (r"\rangle",)}
 _DEFINED = re.compile(
-    r"[A-Z]+(:[A-Z]+)+|~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+"
+    rf"(?!\\(?:sqrt|binom|{'|'.join(FUNCTIONS)}|frac[^~]))"
+    r"(?:[A-Z]+(_~?\w+)?(:[A-Z]+(_~?\w+)?)+"  # the ratio of two quantities
+    r"|\\frac~[A-Z]{2}~[A-Z]{2}"  # or of two distances
+    r"|~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?"  # a symbol, a label, a function or its value at a place
+    r"|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+)"  # several symbols, a length, a figure
 )
+"""What names a value that stands behind an equals sign. An expression of a symbol does not: it leaves the symbol
+open."""
 _FUNCTION_NAMES = frozenset("fgh")
 _PLACES = re.compile(r"-?\d*(?:\.(\d*))?")
 _PROSE = re.compile(r'"|(?<![\\A-Za-z])[A-Za-z]{4}')
@@ -121,7 +127,7 @@ class _Reader:
         values = self.listing()
         if self.at < len(self.tokens):
             raise Unreadable
-        return values[0] if len(values) == 1 else Items("", "", tuple(values))
+        return _bare(values)
 
     def listing(self) -> list[Value]:
         """Values between commas and the like; tuples, where semicolons part them as well (``1, 2; 3, 4``)."""
@@ -394,7 +400,7 @@ class _Reader:
         """What stands between braces, which TeX does not show: one value, or a bare list."""
         values = self.listing()
         self.expect("}")
-        return values[0] if len(values) == 1 else Items("", "", tuple(values))
+        return _bare(values)
 
     def braced(self) -> Value:
         self.expect("{")
@@ -521,6 +527,16 @@ def _are_alike(groups: list[list[Value]]) -> bool:
     return len({(len(group), name) for group, name in zip(groups, names, strict=True)}) == 1 and (
         is_named or not names[0]
     )
+
+
+def _bare(values: list[Value]) -> Value:
+    """One value, or a bare list; a name in front of the first alone is that of all (``x = 1, 2``)."""
+    first, *others = values
+    if not others:
+        return first
+    if isinstance(first, Named) and not any(isinstance(value, Named | Relation) for value in others):
+        return Named(first.name, Items("", "", (first.value, *others)))
+    return Items("", "", tuple(values))
 
 
 def _as_tuple(group: list[Value]) -> Value:

@@ -11,8 +11,9 @@ Then the first rule that finds something decides:
 
 ``boxed``             the last non-empty ``\\boxed{…}`` (or ``\\fbox``) outside thoughts that is closed
 ``answer_tag``        the last non-empty ``<answer>…</answer>`` outside thoughts
-``phrase``            what follows the last "answer is", "answer:", "####" or heading "Final Answer" outside thoughts,
-                      up to the sentence's end; of a sentence ("the largest n is 34") what follows its last verb
+``phrase``            what follows the last "answer is", "answer:" (also in Chinese, which Qwen's models fall into),
+                      "####" or heading "Final Answer" outside thoughts, up to the sentence's end; of a sentence
+                      ("the largest n is 34") what follows its last verb
 ``boxed_in_thought``  the last non-empty box of a finished thought, where thoughts are optional
 ``bare``              multiple choice only: a single line that is nothing but an option
 
@@ -31,13 +32,13 @@ exactly one option. An answer that names several options names none.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Literal
 
 from dagrpo.records import Finish
 from dagrpo.verify.text import clean, same_text
 
 ThoughtRule = Literal["optional", "required"]
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _BRACE = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
 _JOINT = re.compile(
@@ -45,10 +46,11 @@ _JOINT = re.compile(
     r"(?:[\s$,;&*}]|\\[()\[\],;:! ]|\\q?quad\b|\\(?:text|mathrm)\s*\{|\b(?:and|or)\b|\bfor part \([a-z]\)|"
     r"(?:[A-Za-z]\w*\s*=)))*"
 )
-_WORDS = re.compile(r"\\(?:text|mathrm)|(?<![\\A-Za-z])[A-Za-z]{3}|=")
+_NO_FORMULA = re.compile(r"\\(?:text|mathrm)|(?<![\\A-Za-z])[A-Za-z]{3}|=")
 _NAME = re.compile(r"([A-Za-z]\w*)\s*=[\s$]*$")
 _PHRASE = re.compile(
     r"(?i:\b(?:answer|option|choice)\b\**\s*(?:is|:)\s*:?)|####|(?i:\bfinal answer\b[ \t]*[*:]*[ \t]*(?=\n))"
+    r"|答案(?:是|为|:|\uff1a)"
 )
 _VERB = re.compile(  # the last verb of a main clause that does not begin with a value
     r"(?![$\s]*[-+.\d\\([{])(?:(?!\b(?:because|since|if|when|where|which|while|so|not|but|or)\b).)*"
@@ -92,13 +94,13 @@ def read_choice(answer: str, choices: Sequence[str]) -> tuple[str | None, str]:
     """Reduce an answer to the letter of an option, and name the rule: ``letter``, ``option_text`` or ``none``."""
     texts = [index for index, choice in enumerate(choices) if same_text(choice, answer)]
     if len(texts) == 1:
-        return LETTERS[texts[0]], "option_text"
+        return ascii_uppercase[texts[0]], "option_text"
     match = _OPTION.fullmatch(clean(answer).replace('"', "").strip())
-    if match is None or (letter := match[1].upper()) not in LETTERS[: len(choices)]:
+    if match is None or (letter := match[1].upper()) not in ascii_uppercase[: len(choices)]:
         return None, "none"
     rest = match[2].strip()
-    if rest and not same_text(choices[LETTERS.index(letter)], rest):
-        others = {other for other in _OTHER_OPTION.findall(rest) if other in LETTERS[: len(choices)]} - {letter}
+    if rest and not same_text(choices[ascii_uppercase.index(letter)], rest):
+        others = {other for other in _OTHER_OPTION.findall(rest) if other in ascii_uppercase[: len(choices)]} - {letter}
         if others or any(same_text(choice, rest) for choice in choices):
             return None, "none"
     return letter, "letter"
@@ -193,7 +195,7 @@ def _boxes(text: str) -> list[_Box]:
         content = text[inside:end].strip()
         if not kept or end < kept[-1].start:
             kept += [_Box(start, end + 1, content)] if content else []
-        elif not _WORDS.search(content):  # of nested boxes the inner one, unless both are one formula
+        elif not _NO_FORMULA.search(content):  # of nested boxes the inner one, unless both are one formula
             while kept and kept[-1].start < end:
                 kept.pop()
             kept.append(_Box(start, end + 1, content))

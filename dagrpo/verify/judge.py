@@ -43,6 +43,12 @@ def judge_math_verify(gold: str, answer: str) -> Judgement:
 JUDGES: dict[str, Callable[[str, str], Judgement]] = {"math_verify": judge_math_verify, "sympy": judge_sympy}
 
 
+def warm(text: str) -> None:
+    """Let both readers meet a text: what math-verify's parser learns of the grammar of TeX, workers inherit."""
+    as_value(text)
+    _verified(r"\frac{2}{7}+x", text)
+
+
 def opinion(judge: str, gold: str, answer: str) -> Opinion:
     """What a judge says of an answer, and why."""
     pairs = readings(gold, answer)

@@ -40,10 +40,10 @@ _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 _NUMBER_WORDS = {
     **{word: str(number) for number, word in enumerate(_ONES + _TEENS)},
     **{word: str(10 * number) for number, word in enumerate(_TENS, start=2)},
+    "infinity": r"\infty",
 }
 _COMPOUND = re.compile(rf"(?i)\b({'|'.join(_TENS)})[- ]({'|'.join(_ONES[1:])})\b")
 _HYPHEN = re.compile(rf"(?i)\b(?:{'|'.join(_NUMBER_WORDS)})-\w|\w-(?:{'|'.join(_NUMBER_WORDS)})\b")
-_WORDS = {"infinity": r"\infty"}
 _COMMON = frozenset({"yes", "red", "all", "add", "sum", "set", "man", "men", "sat", "fri", "may", "big", "he", "she"})
 _VOWELS = frozenset("aeiou")
 _OPENS = SEPARATORS | {"(", "[", "{", r"\{", "=", "<", ">", "<=", ">=", "!=", r"\in", "&", r"\\", ":", r"\approx"}
@@ -96,7 +96,7 @@ def _is_product(letters: str) -> bool:
 def _run(letters: str) -> str:
     if letters in FUNCTIONS or letters in ("pi", "sqrt", "infty"):
         return "\\" + letters
-    if letters in ("infinity", "inf", "oo"):
+    if letters in ("inf", "oo"):
         return r"\infty"
     lower = letters.lower()
     return lower if lower in SEPARATORS else _NUMBER_WORDS.get(lower, letters)
@@ -107,7 +107,7 @@ def _word(word: str) -> list[str]:
         return []
     if word.isdecimal():
         return [word]
-    return [word if word in SEPARATORS else _NUMBER_WORDS.get(word, _WORDS.get(word, f'"{word}"'))]
+    return [word if word in SEPARATORS else _NUMBER_WORDS.get(word, f'"{word}"')]
 
 
 def _repeating(match: re.Match[str]) -> str:

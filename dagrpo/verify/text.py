@@ -7,6 +7,8 @@ import re
 import unicodedata
 from functools import cache, lru_cache
 
+OPTIONS = "ABCDEFGHIJ"
+"""What stands in front of a value in running text as the letter of an option; a later letter is a symbol there."""
 # How TeX writes what Unicode's own tables leave as it is.
 _TEX = {
     **dict.fromkeys("×✕✖", r"\times "),
@@ -70,7 +72,7 @@ _REWRITES = tuple(
         (r'\\frac\s*\{\s*"([^"]*)"\s*\}\s*\{\s*"([^"]*)"\s*\}', r'"\1/\2"'),
         (r"\\(?:math)?(?:rm|bf|it|sf|tt)\s+([A-Za-z0-9])(?![A-Za-z0-9])", r" \1 "),
         (r"^<([^<>]*,[^<>]*)>$", r"(\1)"),
-        (r'^"\s*\(?([A-J])[):.]+\s*"(?=\s*\S)', r"(\1) "),
+        (rf'^"\s*\(?([{OPTIONS}])[):.]+\s*"(?=\s*\S)', r"(\1) "),
         (r'"\s*(\w(?:\s*,\s*\w(?!\w))+)\s*"', r" \1 "),
         (r'"\s*(-?[\d.]+(?:\s*(?:,|\band\b|\bor\b)\s*-?[\d.]+)+)\s*"', r" \1 "),
         (r'"\s*(-?[\d.,]+|\([A-Za-z]\)|[ei])\s*[.:]?\s*"', r" \1 "),  # a number or a letter is itself in any face,
@@ -109,14 +111,15 @@ _NO_LABEL = re.compile(  # words that make another number of it, or none
 _FACTOR = re.compile(
     r"[ .*]*(/)?[ .*]*(?:(square|sq\.?|cubic) +)?(°[cf](?![a-z])|[a-z]+|[°%])(?:\^\{?(-?\d)\}?)?[ .*]*"
 )
-CHOICE = re.compile(r'\(?([A-J])(?:\)|[.:](?= ))\s*(?![-+*/,;^_=<>!|&)]|"?\s*(?:or|and)\b)(\S.*)')
+CHOICE = re.compile(rf'\(?([{OPTIONS}])(?:\)|[.:](?= ))\s*(?![-+*/,;^_=<>!|&)]|"?\s*(?:or|and)\b)(\S.*)')
 """The letter of an option, and what it says."""
 _OPERATOR = re.compile(r"(?:[-+*/^_=<>]|\\(?:times|cdot|div|pm|mp|in|cup|cap))$")
 _ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _CLOCK = re.compile(r'[" ]*([ap])\.? ?m\.?[" ]*')
 _SHAPES = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3}
 _LIST = re.compile(r', |;|,(?!\d{3}(?!\d))|"?\s*\b(?:and|or)\b\s*"?')
-_COMMA_DECIMAL = re.compile(r"-?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))")
+_COMMA_DECIMAL = re.compile(r"-?(?:0,\d+|\d+,(?:\d{1,2}|\d{4,}))(?:\s*[^\d\s,][^\d,]*)?")
+"""A number with a decimal comma, and its unit."""
 
 # Spellings of a unit, its own name first.
 _NAMES = """

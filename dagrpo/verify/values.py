@@ -18,9 +18,10 @@ from math import gcd
 import sympy
 from sympy import Expr, Rational, Symbol
 
+from dagrpo.verify.text import OPTIONS
+
 _EXACT = Rational(1, 10**20)
 _STEPS = (sympy.floor, sympy.ceiling)
-LETTERS = "ABCDEFGHIJ"
 _NEAR, _WIDE = ("1st", "2nd"), ("5th", "6th", "7th", "8th")
 _SIGNED = ("all", "far", "0", "1", "2", "3", "4")
 """At "all" every symbol is negative, and at "far" 41 times as large; at the others those whose name has that bit, so
@@ -130,7 +131,7 @@ def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
             return apart(gold.value, answer.value, judge) if gold.letter == answer.letter else "the letters differ"
         case Choice(), _:
             return None if _is_letter(answer, gold) else apart(gold.value, answer, judge)
-        case Scalar(expr=Symbol(name=letter)), Choice() if letter in LETTERS:
+        case Scalar(expr=Symbol(name=letter)), Choice() if letter in OPTIONS:
             return None if _is_letter(gold, answer) else "the letters differ"
         case _, Choice():
             return apart(gold, answer.value, judge)
@@ -221,8 +222,8 @@ def _is_letter(value: Value, choice: Choice) -> bool:
 
 
 def _singular(text: str) -> str:
-    """Words without the s of a plural."""
-    return re.sub(r"(?<=[a-z]{3})s\b", "", text)
+    """Words without the article in front and the s of a plural."""
+    return re.sub(r"^the |(?<=[a-z]{3})s\b", "", text)
 
 
 def _ratio_and_number(ratio: Items, number: Scalar, judge: Judge) -> str | None:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from dagrpo.verify.judge import JUDGES
+from dagrpo.verify.judge import JUDGES, warm
 from dagrpo.verify.settle import Judgement
 
 FAILED = "t"
@@ -29,7 +29,8 @@ _WARMING = (
     *(r"\frac{3}{4}", r"-\frac{\sqrt{3}}{2}", r"2\sqrt{3}+1", r"3\pi", "6+9i", r"\binom{5}{2}", r"\log_2 3", "|x-1|"),
     *("(1,-2)", r"(3,\frac{\pi}{2})", "[1,2)", r"(-\infty,3)\cup(5,\infty)", r"\{1,2,3\}", "1,2", r"\pm 2"),
     *("x^2+3x-1", "x=5", "y=2x+1", "x>3", r"1<x\le 3", r"e^{-2t}\sin x", r"f(x)=\frac{x+1}{x-1}"),
-    r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+    *(r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"F_n=\sum_{k=0}^{n-1}F_k F_{n-k}", r"\prod_{k=1}^n(k+1)"),
+    *(r"\int_0^1 f(x)dx", r"\lim_{x\to 0}\frac{\sin x}{x}", r"\gcd(12,18)", "1-\\cos^2 x"),
 )
 
 
@@ -163,8 +164,7 @@ def main() -> None:
     channel = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for text in _WARMING:
-        for judge in JUDGES:
-            _judge(judge, r"\frac{2}{7}+x", text)
+        warm(text)
     gc.collect()
     gc.freeze()  # the collector must not write to, and so copy, what workers share with this process
     # A worker must not hold this process's end: the verifier learns of its death by the closing of the socket.

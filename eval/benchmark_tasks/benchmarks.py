@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, Literal
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -26,7 +27,7 @@ from dagrpo.errors import UserError
 from dagrpo.files.text_files import read_json, read_object, text_of
 from dagrpo.problems import mirror as mirrors
 from dagrpo.records import Problem
-from dagrpo.verify.extract import LETTERS, last_box
+from dagrpo.verify.extract import last_box
 from eval.benchmark_tasks.names import DOMAINS, Domain, known
 
 TASKS = Path(__file__).parents[1] / "tasks"
@@ -101,7 +102,7 @@ def _olympiad(row: Row) -> Row:
 
 
 def _arc(row: Row) -> Row:
-    letter = LETTERS[list(row["choices"]["label"]).index(row["answerKey"])]
+    letter = ascii_uppercase[list(row["choices"]["label"]).index(row["answerKey"])]
     choices = [text.strip() for text in row["choices"]["text"]]
     return {"id": row["id"], "problem": row["question"].strip(), "answer": letter, "choices": choices}
 
@@ -112,7 +113,7 @@ def _gpqa(row: Row) -> Row:
     question, options = row["Question"].strip(), [row[name].strip() for name in names]
     order = seeds.permutation(len(options), "choices", question).tolist()
     choices = [options[place] for place in order]
-    return {"id": row["Record ID"], "problem": question, "answer": LETTERS[order.index(0)], "choices": choices}
+    return {"id": row["Record ID"], "problem": question, "answer": ascii_uppercase[order.index(0)], "choices": choices}
 
 
 def _mmlu_pro(row: Row) -> Row:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from dagrpo.config import Verifier as VerifierSpec
@@ -15,7 +16,6 @@ from dagrpo.processes.signals import ShouldStop, never
 from dagrpo.progress import progress
 from dagrpo.records import Problem, Response
 from dagrpo.verify import Graded, Verifier, make_verifier
-from dagrpo.verify.extract import LETTERS
 
 BATCH = 256
 """Rows that are judged together, unless told otherwise."""
@@ -108,7 +108,7 @@ def explain_file(
             yield f"line {number}: {graded.verdict.value}"
             yield f"  rule {graded.rule}: {graded.extracted if graded.extracted is not None else 'no answer found'}"
             if graded.extracted is not None and not row.get("choices"):
-                yield from (f"  {line}" for line in explain(row["gold"], graded.extracted, spec.seconds / 4))
+                yield from (f"  {line}" for line in explain(row["gold"], graded.extracted, spec.seconds))
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
     choices = row.get("choices")
     if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         raise UserError(f"{where}: 'choices' must be a list of strings; correct it")
-    if choices and row["gold"] not in tuple(LETTERS[: len(choices)]):
+    if choices and row["gold"] not in tuple(ascii_uppercase[: len(choices)]):
         raise UserError(f"{where}: 'gold' must be the letter of one of the {len(choices)} choices; correct it")
     if not isinstance(row.get("opening", ""), str):
         raise UserError(f"{where}: 'opening' must be a string; correct it or leave it out")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from dagrpo.problems import mini
 from dagrpo.problems.mirror import find_file, read_text, training_files
 from dagrpo.problems.prompts import render
 from dagrpo.records import Problem
-from dagrpo.verify.extract import LETTERS
 from eval.benchmark_tasks.benchmarks import BENCHMARKS, FETCHED, OWN
 from eval.rehearsal.replace import Place
 
@@ -162,7 +162,7 @@ def own_question(name: str, number: int, choices: bool) -> dict[str, Any]:
     return {
         "id": f"{name}-{number}",
         "problem": f"Compute ${number + 3} - 2$.",
-        "answer": LETTERS[number] if choices else str(number + 1),
+        "answer": ascii_uppercase[number] if choices else str(number + 1),
         "choices": options,
         "level": None,
     }
