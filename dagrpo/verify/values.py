@@ -119,72 +119,57 @@ def kind(value: Value) -> str:
     return {"Words": "text", "Named": "value under a name"}.get(type(value).__name__, type(value).__name__.lower())
 
 
+_RANKS = {kind: rank for rank, kind in enumerate((Choice, Named, Items, Matrix, Union, Relation, Words, Scalar))}
+
+
 def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
     """Say why two values differ; ``None`` if they are the same. An answer may leave a name out or add one, but not
-    change it.
+    change it. What holds of a gold and an answer holds the other way round, so that each rule stands here once.
 
     Raises:
         Unreadable: an expression has no finite value to compare.
     """
+    if _RANKS[type(gold)] > _RANKS[type(answer)]:
+        return apart(answer, gold, lambda one, other: judge(other, one))
     match gold, answer:
         case Choice(), Choice():
             return apart(gold.value, answer.value, judge) if gold.letter == answer.letter else "the letters differ"
+        case Choice(), Scalar(expr=Symbol(name=letter)) if letter in OPTIONS:
+            return None if letter == gold.letter and not _hedges(gold) else "the letters differ"
         case Choice(), _:
-            return None if _is_letter(answer, gold) else apart(gold.value, answer, judge)
-        case Scalar(expr=Symbol(name=letter)), Choice() if letter in OPTIONS:
-            return None if _is_letter(gold, answer) else "the letters differ"
-        case _, Choice():
-            return apart(gold, answer.value, judge)
-        case Items(opening="" | "{"), Named() if _names(gold) == {answer.name}:
-            return apart(_without_names(gold), answer.value, judge)
+            return apart(gold.value, answer, judge)
         case Named(), Items(opening="" | "{") if _names(answer) == {gold.name}:
             return apart(gold.value, _without_names(answer), judge)
-        case Items(opening="" | "{"), Named() if _names(gold) - {None}:
-            return _as_sets(gold.values, (answer,), judge)
-        case Named(), Items(opening="" | "{") if _names(answer) - {None}:
-            return _as_sets((gold,), answer.values, judge)
         case Named(), Named():
             return apart(gold.value, answer.value, judge) if gold.name == answer.name else "the names differ"
         case Named(value=Scalar(left)), Relation(sign="="):
             return _relations(Relation("=", Symbol(gold.name) - left), answer, None)
-        case Relation(sign="="), Named(value=Scalar(right)):
-            return _relations(gold, Relation("=", Symbol(answer.name) - right), None)
         case Named(), _:
             return apart(gold.value, answer, judge)
-        case _, Named():
-            return apart(gold, answer.value, judge)
-        case Scalar(), Scalar():
-            return _scalars(gold, answer, judge)
-        case Words(), Words():
-            return None if _singular(gold.text) == _singular(answer.text) else "the words differ"
-        case Words(product=Scalar() as product), Scalar():
-            return _scalars(product, answer, judge)
-        case Scalar(), Words(product=Scalar() as product):
-            return _scalars(gold, product, judge)
-        case Relation(), Relation():
-            return _relations(gold, answer, judge)
+        case Items(), Items():
+            return _items(gold, answer, judge)
+        case Items(opening="(" | ""), Matrix():
+            return _in_order(gold.values, _entries(answer), judge)
+        case Items(opening=""), Union():
+            return _as_sets(gold.values, answer.parts, judge)
+        case Items(opening=":"), Scalar():
+            return _ratio_and_number(gold, answer, judge)
+        case Items(opening="" | "{"), _:
+            return _as_sets(gold.values, (answer,), judge)
         case Matrix(), Matrix():
             if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
                 return "the shapes differ"
             return _in_order([x for row in gold.rows for x in row], [x for row in answer.rows for x in row], judge)
-        case Matrix(), Items(opening="(" | ""):
-            return _in_order(_entries(gold), answer.values, judge)
-        case Items(opening="(" | ""), Matrix():
-            return _in_order(gold.values, _entries(answer), judge)
-        case Union(), Union() | Items(opening=""):
-            return _as_sets(gold.parts, answer.parts if isinstance(answer, Union) else answer.values, judge)
-        case Items(opening=""), Union():
-            return _as_sets(gold.values, answer.parts, judge)
-        case Items(), Items():
-            return _items(gold, answer, judge)
-        case Items(opening=":"), Scalar():
-            return _ratio_and_number(gold, answer, judge)
-        case Scalar(), Items(opening=":"):
-            return _ratio_and_number(answer, gold, judge)
-        case Items(opening="" | "{"), _:
-            return _as_sets(gold.values, (answer,), judge)
-        case _, Items(opening="" | "{"):
-            return _as_sets((gold,), answer.values, judge)
+        case Union(), Union():
+            return _as_sets(gold.parts, answer.parts, judge)
+        case Relation(), Relation():
+            return _relations(gold, answer, judge)
+        case Words(), Words():
+            return None if _singular(gold.text) == _singular(answer.text) else "the words differ"
+        case Words(product=Scalar() as product), Scalar():
+            return _scalars(product, answer, judge)
+        case Scalar(), Scalar():
+            return _scalars(gold, answer, judge)
     return f"{kind(gold)} against {kind(answer)}"
 
 
@@ -215,10 +200,9 @@ def _items(gold: Items, answer: Items, judge: Judge) -> str | None:
     return f"{kind(gold)} against {kind(answer)}"
 
 
-def _is_letter(value: Value, choice: Choice) -> bool:
-    """Whether a value is the letter of a choice that says one thing."""
-    hedges = isinstance(choice.value, Items) and choice.value.opening == ""
-    return isinstance(value, Scalar) and value.expr == Symbol(choice.letter) and not hedges
+def _hedges(choice: Choice) -> bool:
+    """Whether a choice says several things."""
+    return isinstance(choice.value, Items) and choice.value.opening == ""
 
 
 def _singular(text: str) -> str:
@@ -252,10 +236,10 @@ def _without_names(items: Items) -> Items:
 
 
 def _as_sets(gold: Sequence[Value], answer: Sequence[Value], judge: Judge) -> str | None:
-    if any(all(apart(g, a, judge) for a in answer) for g in gold):
-        return "a part of the gold is missing from the answer"
-    if any(all(apart(g, a, judge) for g in gold) for a in answer):
-        return "the answer has a part that the gold has not"
+    if any(all(apart(g, a, judge) for a in answer) for g in gold) or any(
+        all(apart(g, a, judge) for g in gold) for a in answer
+    ):
+        return "a part of one is missing from the other"
     if 1 in (len(gold), len(answer)) and len(gold) != len(answer):
         return f"{len(gold)} parts against {len(answer)}"
     if len(gold) == len(answer) and len(gold) > 2:
