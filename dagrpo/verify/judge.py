@@ -46,7 +46,7 @@ JUDGES: dict[str, Callable[[str, str], Judgement]] = {"math_verify": judge_math_
 def warm(text: str) -> None:
     """Let both readers meet a text: what math-verify's parser learns of the grammar of TeX, workers inherit."""
     as_value(text)
-    _verified(r"\frac{2}{7}+x", text)
+    as_library(text)
 
 
 def opinion(judge: str, gold: str, answer: str) -> Opinion:

@@ -23,14 +23,12 @@ from dagrpo.verify.settle import Judgement
 FAILED = "t"
 _CHUNK = 32
 
-# math-verify's parser learns its grammar as it goes: what it has met here is fast in every worker.
+# math-verify's parser learns its grammar as it goes: what it has met here is fast in every worker. It is asked about
+# expressions, relations, and what our reader leaves undone.
 _WARMING = (
-    *("25", "-3.5", "2^{10}", "7_8", "n!", r"50\%", r"30^\circ", r"5\text{ cm}", r"\text{yes}", r"1.5\times 10^{-8}"),
-    *(r"\frac{3}{4}", r"-\frac{\sqrt{3}}{2}", r"2\sqrt{3}+1", r"3\pi", "6+9i", r"\binom{5}{2}", r"\log_2 3", "|x-1|"),
-    *("(1,-2)", r"(3,\frac{\pi}{2})", "[1,2)", r"(-\infty,3)\cup(5,\infty)", r"\{1,2,3\}", "1,2", r"\pm 2"),
-    *("x^2+3x-1", "x=5", "y=2x+1", "x>3", r"1<x\le 3", r"e^{-2t}\sin x", r"f(x)=\frac{x+1}{x-1}"),
-    *(r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"F_n=\sum_{k=0}^{n-1}F_k F_{n-k}", r"\prod_{k=1}^n(k+1)"),
-    *(r"\int_0^1 f(x)dx", r"\lim_{x\to 0}\frac{\sin x}{x}", r"\gcd(12,18)", "1-\\cos^2 x"),
+    *("25", "2^{10}", "n!", r"-\frac{\sqrt{3}}{2}", r"3\pi+6i", r"\binom{5}{2}", r"\log_2 3", "|x-1|", "x^2+3x-1"),
+    *("y=2x+1", r"x<y\le 3", r"e^{-2t}\sin x", r"f(x)=\frac{x+1}{x-1}", r"F_n=\sum_{k=0}^{n-1}F_k F_{n-k}"),
+    *(r"\prod_{k=1}^n(k+1)", r"\int_0^1 f(x)dx", r"\lim_{x\to 0}\frac{\sin x}{x}", r"\gcd(12,18)"),
 )
 
 
@@ -165,6 +163,7 @@ def main() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for text in _WARMING:
         warm(text)
+    _judge("math_verify", "x^2-1", "(x-1)(x+1)")
     gc.collect()
     gc.freeze()  # the collector must not write to, and so copy, what workers share with this process
     # A worker must not hold this process's end: the verifier learns of its death by the closing of the socket.
