@@ -11,6 +11,10 @@ stands in front of ``</think>`` is part of it.
 The lexer and parser are our own for two reasons. latex2sympy2-extended computes while it parses, so that ``9^{9^9}``
 has to be killed where ours refuses it; and a second judge that read answers by the parser of math-verify would repeat
 its mistakes. What is a text, a label, a unit, a set or an interval is decided on our reading, before either is asked.
+Their normalisation is not used either: it drops every unit and word behind a number, so that 5 cm is 5 m, and leaves
+Unicode as it is. Limits are our own because those of math-verify are alarms of the wall clock, which its own handlers
+of exceptions may swallow; and what is plain is settled by exact fractions because a judge takes a thousand times as
+long.
 """
 
 from collections.abc import Iterable, Sequence

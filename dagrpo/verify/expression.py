@@ -106,8 +106,6 @@ def read(text: str) -> Value:
 
 
 def _both(plus: Value, minus: Value) -> Value:
-    if isinstance(plus, Named) and isinstance(minus, Named):
-        return Named(plus.name, _both(plus.value, minus.value))
     if isinstance(plus, Items) and isinstance(minus, Items) and plus.opening == "":
         return Items("", "", plus.values + minus.values)
     return Items("", "", (plus, minus))
