@@ -66,7 +66,7 @@ _NO_FACTOR |= {r"\setminus", r"\backslash"}
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), r"\langle": (r"\rangle",)}
 _DEFINED = re.compile(
     rf"(?!\\(?:sqrt|binom|{'|'.join(FUNCTIONS)}|frac[^~]))"
-    r"(?:[A-Z]+(_~?\w+)?(:[A-Z]+(_~?\w+)?)+"  # the ratio of two quantities
+    r"(?:~?[A-Z]+(_~?\w+)?(:~?[A-Z]+(_~?\w+)?)+"  # the ratio of two quantities
     r"|\\frac~[A-Z]{2}~[A-Z]{2}"  # or of two distances
     r"|~?\\?[A-Za-z]+(_\w+)?'?(\^-1)?(\(\\?\w+\))?"  # a symbol, a label, a function or its value at a place
     r"|\([A-Za-z](,[A-Za-z])+\)|\|[A-Z]+\||\\(angle|triangle)[A-Z]+)"  # several symbols, a length, a figure

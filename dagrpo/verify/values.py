@@ -140,6 +140,8 @@ def apart(gold: Value, answer: Value, judge: Judge) -> str | None:
             return apart(gold.value, answer, judge)
         case Named(), Items(opening="" | "{") if _names(answer) == {gold.name}:
             return apart(gold.value, _without_names(answer), judge)
+        case Named(), Items(opening="" | "{") if _names(answer) - {None, gold.name}:
+            return "the names differ"
         case Named(), Named():
             return apart(gold.value, answer.value, judge) if gold.name == answer.name else "the names differ"
         case Named(value=Scalar(left)), Relation(sign="="):
