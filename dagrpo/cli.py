@@ -1,4 +1,4 @@
-"""The command line. Jobs of the workflow are its verbs; other packages add theirs through ``dagrpo.commands``."""
+"""The command line. Other packages add commands through the entry points ``dagrpo.commands``."""
 
 import errno
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
+from dagrpo import help_panels
 from dagrpo.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
 from dagrpo.jobs.client import run_hosted
 from dagrpo.jobs.environment import with_defaults
@@ -20,7 +22,12 @@ from dagrpo.processes.signals import STOPS, interrupt_at_once
 from dagrpo.processes.world import ends_first, launched, leave
 from dagrpo.records import Tracker
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train, evaluate and compare DaGRPO and other methods.",
+)
 
 SpecFile = Annotated[Path, typer.Option("--spec", help="What this job is told (JSON or YAML).")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
@@ -36,7 +43,7 @@ _NO_ENTRY = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def problems(spec: SpecFile, out: Out) -> None:
     """Make or load the problems of an experiment: train.jsonl, evaluation.jsonl and about.json."""
     from dagrpo import config
@@ -45,7 +52,7 @@ def problems(spec: SpecFile, out: Out) -> None:
     write_problem_sets(config.load(config.ProblemsSpec, spec).problems, out)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def base(spec: SpecFile, out: Out, state: StateFolder) -> None:
     """Make the base checkpoint that every arm starts from: train the miniature, convert, or copy."""
     from dagrpo import config
@@ -56,7 +63,7 @@ def base(spec: SpecFile, out: Out, state: StateFolder) -> None:
         make_base(config.load(config.BaseSpec, spec), out, state, should_stop)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def train(
     spec: SpecFile,
     seed: Annotated[int, typer.Option(help="Seed of sampling, order and every other draw.")],
@@ -85,7 +92,7 @@ def train(
         run(job, seed, base, problems, out, state, should_stop, world, logger)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.PREPARE)
 def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment (YAML or JSON).")]) -> None:
     """Check an experiment with the options of all its methods, before anything is spent on it."""
     from importlib.util import find_spec
@@ -106,7 +113,7 @@ def check(spec: Annotated[Path, typer.Option("--spec", help="A whole experiment 
             check_scorer(arm.scorer, f"arms.{name}.scorer")
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.METHODS)
 def methods() -> None:
     """List the registered methods with their options and defaults."""
     from dagrpo.algorithm import methods as registered
@@ -116,7 +123,7 @@ def methods() -> None:
         print(f"{name}  ({method.module})  {options}")
 
 
-@app.command("new-baseline")
+@app.command("new-baseline", rich_help_panel=help_panels.METHODS)
 def new_baseline(name: Annotated[str, typer.Argument(help="Name of the method, as in my_method.")]) -> None:
     """Write the file of a new method, with a working example and its test."""
     from dagrpo.scaffold import new_baseline as write
@@ -128,7 +135,7 @@ def new_baseline(name: Annotated[str, typer.Argument(help="Name of the method, a
     print(f"       make reproduce EXPERIMENT=mini METHODS=grpo,{name}")
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.PREPARE)
 def schema() -> None:
     """Print the JSON schema of an experiment file."""
     import json
@@ -138,7 +145,7 @@ def schema() -> None:
     print(json.dumps(Experiment.model_json_schema(), indent=2))
 
 
-@app.command("judge-check")
+@app.command("judge-check", rich_help_panel=help_panels.MEASURE)
 def judge_check(
     groups: Annotated[Path, typer.Option(help="Stored groups: groups.jsonl of a snapshot.")],
     scorer: Annotated[str, typer.Option(help="A scorer's name, or a YAML file with the keys of `scorer`.")],
@@ -159,7 +166,7 @@ def judge_check(
         print(compare(groups, scorer, against, delta, limit, Tools(model, should_stop)))
 
 
-@app.command("judge-base")
+@app.command("judge-base", rich_help_panel=help_panels.JOBS)
 def judge_base(
     spec: SpecFile,
     model: Annotated[Path, typer.Option(help="Checkpoint of the base.")],
@@ -175,7 +182,7 @@ def judge_base(
         check_base(config.load(config.JudgeCheckSpec, spec), model, problems, out, should_stop)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.MEASURE)
 def conflict(
     spec: SpecFile,
     snapshots: Annotated[Path, typer.Option(help="Folder of a run's snapshots.")],
@@ -195,7 +202,7 @@ def conflict(
         measure(config.load(config.TrainSpec, spec), snapshots, out, settings, should_stop)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def probe(spec: SpecFile, model: ModelFolder, problems: ProblemsPath, out: Out, state: StateFolder) -> None:
     """Sample a base's own groups and measure how the gradients of their rows agree and oppose each other."""
     from dagrpo import config
@@ -206,7 +213,7 @@ def probe(spec: SpecFile, model: ModelFolder, problems: ProblemsPath, out: Out, 
         run(config.load(config.ProbeSpec, spec), model, problems, out, state, should_stop)
 
 
-@app.command("rate-probe")
+@app.command("rate-probe", rich_help_panel=help_panels.JOBS)
 def rate_probe(
     spec: SpecFile,
     probed: Annotated[Path, typer.Option("--probe", help="Folder that `dagrpo probe` wrote.")],
@@ -222,7 +229,7 @@ def rate_probe(
         rate(config.load(config.RatingSpec, spec), probed, model, out, should_stop)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.PREPARE)
 def plan(
     configfile: Annotated[
         list[Path], typer.Option("--configfile", help="A whole experiment (YAML); further files change keys of it.")
@@ -244,7 +251,7 @@ def plan(
     refuse_small_budgets(experiment)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.PREPARE)
 def doctor(
     name: Annotated[str | None, typer.Argument(metavar="EXPERIMENT", help="Of config/, without suffix.")] = None,
     configfile: Annotated[
@@ -264,7 +271,11 @@ def doctor(
     verdict(lines, experiment)
 
 
-@app.command("gpu-slot", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(
+    "gpu-slot",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    rich_help_panel=help_panels.JOBS,
+)
 def gpu_slot(
     command: Annotated[list[str], typer.Argument(help="The command and its words, after --.")],
     count: Annotated[int, typer.Option(min=1, help="GPUs that it needs.")] = 1,
@@ -294,6 +305,7 @@ def _run() -> int:
             added = entry.load()
             app.registered_commands.extend(added.registered_commands)
             app.registered_groups.extend(added.registered_groups)
+        app.registered_commands.sort(key=_panel)
         app()
     except SystemExit as ended:  # typer's way to end
         if not isinstance(ended.code, int | None):
@@ -313,6 +325,12 @@ def _run() -> int:
             f"error: cannot write {where}: {what}; {remedy}, then run this again: nothing is lost", EXIT_USER_ERROR
         )
     return 0
+
+
+def _panel(command: CommandInfo) -> int:
+    """The place of a command's panel in the help; those of other packages without one of these come last."""
+    panels, panel = help_panels.PANELS, command.rich_help_panel
+    return panels.index(panel) if panel in panels else len(panels)
 
 
 def _ends(message: str, code: int) -> int:

@@ -9,13 +9,15 @@ import typer
 if TYPE_CHECKING:
     from eval.benchmark_tasks.benchmarks import Form
 
+from dagrpo import help_panels
+
 app = typer.Typer()
 
 Source = Annotated[str | None, typer.Option(help="mirror or hub; mirror where DAGRPO_MIRROR is set if left out.")]
 Names = Annotated[str, typer.Option(help="Benchmarks by name, or nine, math, ood, all; separated by commas.")]
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.GRADE)
 def benchmark(
     models: Annotated[list[str], typer.Argument(help="Checkpoints: folders or hub names; NAME=CHECKPOINT names one.")],
     out: Annotated[Path, typer.Option(help="Folder of samples and scores.")],
@@ -70,7 +72,7 @@ def benchmark(
         print(as_text(run(read_models(models), settings, out, should_stop)))
 
 
-@app.command("evaluate-benchmarks")
+@app.command("evaluate-benchmarks", rich_help_panel=help_panels.JOBS)
 def evaluate_benchmarks(
     spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
@@ -97,7 +99,7 @@ def evaluate_benchmarks(
         run_one(str(model), settings_of(told, seed), out, state, should_stop, drawn)
 
 
-@app.command("compare-benchmarks")
+@app.command("compare-benchmarks", rich_help_panel=help_panels.GRADE)
 def compare_benchmarks(
     ours: Annotated[Path, typer.Argument(help="Samples of a checkpoint, as `dagrpo benchmark` wrote them.")],
     logged: Annotated[Path, typer.Argument(help="What `lm_eval --log_samples --output_path` wrote of the same rows.")],
@@ -111,7 +113,7 @@ def compare_benchmarks(
     print(f"\nof {total['rows']} rows equal: " + ", ".join(f"{total[name]} {name}" for name in EQUAL))
 
 
-@app.command("check-benchmarks")
+@app.command("check-benchmarks", rich_help_panel=help_panels.GRADE)
 def check_benchmarks(
     tasks: Names = "all",
     source: Source = None,
@@ -130,7 +132,7 @@ def check_benchmarks(
         raise UserError("check-benchmarks: some sets are not those of the lock; get those, or run this with --write")
 
 
-@app.command("fetch-benchmarks")
+@app.command("fetch-benchmarks", rich_help_panel=help_panels.GRADE)
 def fetch_benchmarks(
     out: Annotated[Path, typer.Option(help="Folder that becomes a mirror; what it has already is kept.")],
     tasks: Names = "all",
@@ -153,7 +155,7 @@ def fetch_benchmarks(
     print(f"next: export DAGRPO_MIRROR={out.resolve()}")
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.GRADE)
 def grade(
     file: Annotated[
         Path, typer.Argument(help='JSON Lines: {"gold": ..., "response": ...} or {"gold": ..., "answer": ...}.')
@@ -192,7 +194,7 @@ def grade(
     print(f"the judges disagree on {apart} ({apart / total:.1%})")
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.GRADE)
 def rescore(
     samples: Annotated[Path, typer.Argument(help="Stored samples, as evaluation or `dagrpo benchmark` wrote them.")],
     out: Annotated[Path, typer.Option(help="Where the samples go with their verdicts as they are now.")],
@@ -223,7 +225,7 @@ def rescore(
     print(f"{changed} verdicts differ from before; the samples: {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def contamination(
     train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
     out: Annotated[Path, typer.Option(help="Folder of pairs.csv and summary.csv.")],

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dagrpo import help_panels
 from eval.ledger.cli import app as ledger_app
 
 if TYPE_CHECKING:
     from eval.records import Runs
 
 app = typer.Typer()
-app.add_typer(ledger_app, name="ledger")
+app.add_typer(ledger_app, name="ledger", rich_help_panel=help_panels.FOLLOW)
 
 Results = Annotated[Path, typer.Option(help="Folder of the experiment.")]
 Spec = Annotated[
@@ -24,7 +25,7 @@ Out = Annotated[Path | None, typer.Option(help="Where the result goes; inside th
 Ledger = Annotated[Path | None, typer.Option(help="Take the runs from this ledger, not from their files.")]
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def tables(
     results: Results, spec: Spec = None, published: Published = None, out: Out = None, ledger: Ledger = None
 ) -> None:
@@ -56,7 +57,7 @@ def tables(
         mark_rehearsal(folder)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def figures(results: Results, spec: Spec = None, out: Out = None, ledger: Ledger = None) -> None:
     """Draw all figures, of every base corpus, from the tables and the metrics."""
     from eval.claims.figure import draw_claims
@@ -72,7 +73,7 @@ def figures(results: Results, spec: Spec = None, out: Out = None, ledger: Ledger
     draw_claims(read_claims(results / "tables"), folder)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def excerpts(results: Results, spec: Spec = None, out: Out = None) -> None:
     """Draw training groups (of snapshots) and samples for the page to show, by a seed, as two small JSON files."""
     from eval.excerpts.write import write_excerpts
@@ -80,7 +81,7 @@ def excerpts(results: Results, spec: Spec = None, out: Out = None) -> None:
     write_excerpts(_open(results, spec, None), out or results / "excerpts")
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def report(
     results: Results, spec: Spec = None, published: Published = None, out: Out = None, ledger: Ledger = None
 ) -> None:
@@ -103,7 +104,7 @@ def report(
     write_report(corpora, out or results / "report.html", claims if applying else None, gradients, paper)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def evaluate(
     spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
@@ -121,7 +122,7 @@ def evaluate(
         run(config.load(config.EvaluationSpec, spec), model, problems, seed, out, state, should_stop)
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.JOBS)
 def trial(
     spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
@@ -140,7 +141,10 @@ def trial(
         run(told, model, train, problems, out, made.problems, should_stop)
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    rich_help_panel=help_panels.PREPARE,
+)
 def rehearse(
     configfile: Annotated[
         list[Path], typer.Option("--configfile", help="A whole experiment (YAML); further ones change keys of it.")
@@ -155,7 +159,7 @@ def rehearse(
     raise typer.Exit(run(configfile, out, mirror, command))
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.PREPARE)
 def power(
     experiment: Annotated[str, typer.Argument(help="An experiment with finished runs, or with a ledger.")],
     difference: Annotated[float | None, typer.Option(help="The true difference, in points; else the paper's.")] = None,
@@ -168,7 +172,7 @@ def power(
     print(show_power(corpora, None if difference is None else difference / 100))
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.FOLLOW)
 def watch(
     results: Annotated[Path, typer.Argument(help="Folder of an experiment that runs: results/EXPERIMENT.")],
     once: Annotated[bool, typer.Option("--once", help="Print the view once.")] = False,

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from dagrpo import help_panels
+
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=help_panels.FOLLOW)
 def published(
     results: Annotated[
         Path | None, typer.Option(help="Folder of an experiment; published rows alone if left out.")

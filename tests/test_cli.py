@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dagrpo import cli
+from dagrpo import cli, help_panels
 from dagrpo.config import Benchmarks, Experiment, TrainSpec, load
 from dagrpo.files import checkpoints
 from dagrpo.trainer.loop import Run
@@ -176,3 +177,21 @@ def test_a_signal_ends_a_run_with_sealed_state_and_its_own_code(
     assert call(*words, monkeypatch=monkeypatch) == 75
     assert "run the same command again" in capsys.readouterr().err
     assert checkpoints.latest(tmp_path / "state") == tmp_path / "state" / "step-00000003"
+
+
+def test_help_groups_every_command_by_what_a_user_wants() -> None:
+    environment = os.environ | {"COLUMNS": "200", "TERMINAL_WIDTH": "200"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "dagrpo", "--help"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    groups: dict[str, set[str]] = {}
+    for line in shown.splitlines():
+        if heading := re.match(r"╭─ (.+?) ─", line):
+            commands = groups.setdefault(heading[1], set())
+        elif command := re.match(r"│ ([a-z-]+) ", line):
+            commands.add(command[1])
+    assert list(groups) == ["Options", *help_panels.PANELS]
+    assert groups[help_panels.METHODS] == {"methods", "new-baseline"}
+    assert {"doctor", "plan", "check"} <= groups[help_panels.PREPARE]
+    assert {"watch", "ledger"} <= groups[help_panels.FOLLOW]
+    assert {"train", "evaluate", "report"} <= groups[help_panels.JOBS]

@@ -1,10 +1,12 @@
 """The pages of documentation: they build, their commands exist, their code runs, and the README stays short."""
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import click
@@ -96,3 +98,19 @@ def test_the_verifier_of_the_page_grades() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_modules_import_each_other_in_one_direction() -> None:
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ("dagrpo", "eval", "baselines")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    imports: dict[str, set[str]] = {}
+    for module, path in files.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {(node.module or "", alias.name) for node in nodes for alias in node.names}
+        used = {whole if (whole := f"{parent}.{name}") in files else parent for parent, name in names}
+        # A module may use names of its own package, which imports the module.
+        imports[module] = {one for one in used & files.keys() if not f"{module}.".startswith(f"{one}.")}
+    TopologicalSorter(imports).prepare()  # raises CycleError

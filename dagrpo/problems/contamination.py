@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dagrpo.problems import mirror
+from dagrpo.problems.store import with_choices
 from dagrpo.records import Problem
 
 NGRAM, THRESHOLD = 8, 0.8
@@ -98,6 +98,6 @@ def compare(
 
 
 def _ngrams(problem: Problem, n: int) -> set[str]:
-    stem = problem.prompt.removesuffix(mirror.with_choices("", problem.choices))
+    stem = problem.prompt.removesuffix(with_choices("", problem.choices))
     words = _WORD.findall(_FIGURE.sub(" ", stem).lower())
     return {" ".join(words[start : start + n]) for start in range(max(1, len(words) - n + 1))} if words else set()

@@ -8,7 +8,7 @@ from typing import Any
 from dagrpo.config import HubProblems, MirrorProblems, WordProblems, nearest
 from dagrpo.errors import UserError
 from dagrpo.files import text_files
-from dagrpo.problems.store import ProblemSets
+from dagrpo.problems.store import ProblemSets, with_choices
 from dagrpo.records import Problem
 
 ENVIRONMENT = "DAGRPO_MIRROR"
@@ -148,12 +148,6 @@ def read_row(line: str, family: str, where: str) -> Problem:
         if not isinstance(value := getattr(problem, name), str) or not value.strip():
             raise UserError(f"{where}: {name} is empty or not a string; get the file again")
     return problem
-
-
-def with_choices(question: str, choices: tuple[str, ...] | None) -> str:
-    """Put the options, lettered, below the question."""
-    options = [f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(choices or ())]
-    return "\n".join([question, *options])
 
 
 def _level(text: Any) -> int | None:

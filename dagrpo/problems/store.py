@@ -96,3 +96,9 @@ def _problem(line: str, where: str) -> Problem:
 def _check(value: Any, sound: bool, name: str, wanted: str, where: str) -> None:
     if not sound:
         raise UserError(f"{where}: {name} must be {wanted}, found {json.dumps(value)[:60]}; correct it")
+
+
+def with_choices(question: str, choices: tuple[str, ...] | None) -> str:
+    """Put the options, lettered, below the question."""
+    options = [f"{chr(ord('A') + i)}. {choice}" for i, choice in enumerate(choices or ())]
+    return "\n".join([question, *options])
