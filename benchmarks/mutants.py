@@ -33,7 +33,7 @@ Mutation = Callable[[str, random.Random], str | None]
 
 _UNITS = ("cm", "m", "km", "kg", "hours", "minutes", "days", "inches", "feet", "dollars", "cents", "degrees")
 _VALUE_FREE = re.compile(
-    r"\\(?:binom|pm|mp|cos|sin|tan|sec|csc|cot|left|right|ldots|cdots|dots|mod|pmod|equiv|ne|neq)\b|\|"
+    r"\\(?:binom|pm|mp|cos|sin|tan|sec|csc|cot|left|right|ldots|cdots|dots|mod|pmod|equiv|ne|neq|approx)\b|\|"
 )
 """Where a sign or a digit may change without changing the value."""
 
