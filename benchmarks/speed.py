@@ -32,7 +32,7 @@ from dagrpo.processes.signals import never
 from dagrpo.records import Problem, Rollout
 from dagrpo.rollout.engine import Request, Sampling
 from dagrpo.rollout.torch_engine import TorchEngine
-from dagrpo.trainer.collect import problems_of_step
+from dagrpo.trainer.curriculum import problems_of_step
 from dagrpo.verify import make_verifier
 from eval.sampling import ROUNDS, batches
 

@@ -20,7 +20,8 @@ from dagrpo.records import Problem, Response
 from dagrpo.rollout.torch_engine import TorchEngine
 from dagrpo.scorers import make_scorer
 from dagrpo.trainer import optimizer as optim
-from dagrpo.trainer.collect import Collector, problems_of_step
+from dagrpo.trainer.collect import Collector
+from dagrpo.trainer.curriculum import problems_of_step
 from dagrpo.trainer.learn import learn
 from dagrpo.verify import Verifier
 

@@ -14,7 +14,7 @@ from dagrpo.algorithm import methods
 from dagrpo.config import Optimizer
 from dagrpo.errors import UserError
 from dagrpo.problems.store import read_problems, write_problems
-from dagrpo.trainer.collect import problems_of_step
+from dagrpo.trainer.curriculum import problems_of_step
 from dagrpo.trainer.job import train
 from dagrpo.trainer.optimizer import learning_rate
 from dagrpo.trainer.schedule import schedule

@@ -3,17 +3,14 @@
 import math
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dagrpo import seeds
-from dagrpo.algorithm import Anchors, Filter, GradedGroup, Memory, Recipe, Rows, SampleRequest, rows_of
+from dagrpo.algorithm import Anchors, Filter, GradedGroup, Memory, Recipe, Rows, SampleRequest
 from dagrpo.config import LongDemonstrations, PromptSpec, Train
 from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
@@ -22,8 +19,11 @@ from dagrpo.problems.prompts import TooLong, encode_anchor, render
 from dagrpo.processes.world import ALONE, World
 from dagrpo.records import Group, Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
-from dagrpo.scorers import ConfiguredScorer, ScoreRequest, to_ten
+from dagrpo.scorers import ConfiguredScorer
+from dagrpo.trainer.columns import domains_of, rows_of_groups
 from dagrpo.trainer.credit import assign_credit, checked, group_any
+from dagrpo.trainer.curriculum import problems_of_curriculum, problems_of_step, remember_outcomes
+from dagrpo.trainer.scoring import score_rows
 from dagrpo.verify import Verifier
 
 BLOCK = 1024
@@ -53,22 +53,6 @@ class Step:
     rejected: int
     rollout_seconds: float
     score_seconds: float
-
-
-def problems_of_step(problems: Sequence[Problem], count: int, step: int, seed: int) -> list[Problem]:
-    """The problems of a step: epochs of a keyed permutation, without replacement and without state.
-
-    Raises:
-        UserError: there are fewer problems than a step needs.
-    """
-    steps_in_epoch = len(problems) // count
-    if steps_in_epoch == 0:
-        raise UserError(
-            f"{len(problems)} training problems are fewer than the {count} of one step; lower train.prompts"
-        )
-    epoch, index = divmod(step, steps_in_epoch)
-    order = seeds.permutation(len(problems), seed, "order", epoch)
-    return [problems[i] for i in order[index * count : (index + 1) * count]]
 
 
 class Collector:
@@ -103,13 +87,11 @@ class Collector:
         self._anchor_verdicts: dict[str, Verdict] = {}
         self.accepted: list[Problem] = []
         self.long_demonstrations, self.left_out = long_demonstrations, 0
-        families = Counter(problem.family for problem in problems)
-        self._domains = {family: number for number, family in enumerate(sorted(families))}
-        self._shares = {family: count / len(problems) for family, count in families.items()}
+        self.domains = domains_of(self.problems)
 
     def prepare_demonstrations(self) -> None:
-        """Encode and verify every demonstration once, for none is trusted. Those that exceed the budget are left out
-        and counted (``left_out``), where the problems say so: their problems are then as others without one.
+        """Encode and verify every demonstration once. With ``long_demonstrations: left_out``, leave out and count
+        (``left_out``) those that exceed the budget; their problems then have no demonstration.
 
         Raises:
             UserError: there is no demonstration that the verifier accepts, one exceeds the budget and must not, or one
@@ -179,7 +161,7 @@ class Collector:
         """
         started = time.monotonic()
         sampler = StepSampler(self, recipe, step)
-        graded = recipe.plan(sampler, self._choose(recipe, step, memory))
+        graded = recipe.plan(sampler, self._chosen(recipe, step, memory))
         sampler.consumed.rounds = 1
         if recipe.filter is not None:
             graded = self._refilled(recipe, recipe.filter, sampler, step, graded)
@@ -199,33 +181,28 @@ class Collector:
         verdicts = [verdict for one in graded for verdict in one.verdicts]
         rows = assign_credit(
             recipe,
-            self._columns(groups, verdicts, step, memory),
-            lambda asked: self._scores(groups, verdicts, asked),
+            self._rows(groups, verdicts, step, memory.get("outcomes", {})),
+            lambda asked: score_rows(self.scorer, groups, verdicts, asked),
             lambda rows, n: distances(
                 [rollout.tokens for group in groups for rollout in group.rollouts], rows.advantage, rows.group, n
             ),
         )
         if recipe.remembers:
-            self._remember(met, memory)
+            remember_outcomes(met, memory)
         seconds = sampler.consumed.seconds, time.monotonic() - started - sampler.consumed.seconds
         return Step(tuple(groups), tuple(verdicts), rows, sampler.consumed, rejected, *seconds)
 
-    def _choose(self, recipe: Recipe, step: int, memory: Memory) -> list[Problem]:
-        """The problems of a step; under a curriculum, the next ones of an epoch that was made when the last ended."""
+    def _chosen(self, recipe: Recipe, step: int, memory: Memory) -> list[Problem]:
         count = self.train.prompts
         if recipe.curriculum is None:
             return problems_of_step(self.problems, count, step, self.seed)
-        epoch = memory.get("epoch", {"number": -1, "order": [], "at": 0})
-        if epoch["at"] + count > len(epoch["order"]):
-            flags = recipe.curriculum.keep(self.problems, memory.get("outcomes", {}))
-            kept = [i for i, flag in zip(range(len(self.problems)), flags, strict=True) if flag]
-            kept = kept if len(kept) >= count else list(range(len(self.problems)))
-            problems_of_step(self.problems, count, 0, self.seed)  # says so where even all are too few
-            order = seeds.permutation(len(kept), self.seed, "order", epoch["number"] + 1)
-            epoch = {"number": epoch["number"] + 1, "order": [kept[i] for i in order], "at": 0}
-        chosen = epoch["order"][epoch["at"] : epoch["at"] + count]
-        memory["epoch"] = epoch | {"at": epoch["at"] + count}
-        return [self.problems[i] for i in chosen]
+        return problems_of_curriculum(recipe.curriculum, self.problems, count, self.seed, memory)
+
+    def _rows(
+        self, groups: Sequence[Group], verdicts: Sequence[Verdict], step: int, past_accuracy: Mapping[str, float]
+    ) -> Rows:
+        budget = self.train.max_new_tokens
+        return rows_of_groups(groups, verdicts, self.domains, past_accuracy, budget, self.seed, step)
 
     def _refilled(
         self, recipe: Recipe, rule: Filter, sampler: "StepSampler", step: int, graded: list[GradedGroup]
@@ -249,16 +226,9 @@ class Collector:
 
     def _valid(self, recipe: Recipe, rule: Filter, graded: Sequence[GradedGroup], step: int) -> list[bool]:
         verdicts = [verdict for one in graded for verdict in one.verdicts]
-        rows = self._columns([one.group for one in graded], verdicts, step, {})
+        rows = self._rows([one.group for one in graded], verdicts, step, {})
         rows = replace(rows, reward=checked("reward", recipe.reward(rows), rows))
         return group_any(checked("filter", rule.valid(rows), rows, torch.bool), rows.group).tolist()
-
-    def _remember(self, graded: Sequence[GradedGroup], memory: Memory) -> None:
-        outcomes = memory.setdefault("outcomes", {})
-        right: dict[str, list[bool]] = {}
-        for one in graded:
-            right.setdefault(one.group.problem.id, []).extend(verdict is Verdict.CORRECT for verdict in one.verdicts)
-        outcomes |= {name: sum(flags) / len(flags) for name, flags in right.items()}
 
     def on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
         """The group's rows less its anchors; a prompt without a usable one gets ordinary rollouts in their place."""
@@ -291,7 +261,7 @@ class Collector:
 
     def _demonstration_step(self, groups: Sequence[Group], step: int, seconds: float) -> Step:
         verdicts = (Verdict.CORRECT,) * len(groups)
-        rows = self._columns(groups, verdicts, step, {})
+        rows = self._rows(groups, verdicts, step, {})
         return Step(tuple(groups), verdicts, rows, Consumption(), 0, seconds, 0.0)
 
     def grade(self, groups: Sequence[Group]) -> list[Verdict]:
@@ -306,25 +276,6 @@ class Collector:
             [Response(rollout.text, rollout.finish, opening) for _, rollout in pairs],
         )
         return [outcome.verdict for outcome in graded]
-
-    def _scores(self, groups: Sequence[Group], verdicts: Sequence[Verdict], asked: Tensor) -> Tensor:
-        pairs = [(group, rollout) for group in groups for rollout in group.rollouts]
-        chosen = asked.nonzero().flatten().tolist()
-        requests = [
-            ScoreRequest(
-                group.problem,
-                rollout.text,
-                verdicts[i],
-                rollout.finish == "stop",
-                group.prompt_tokens,
-                rollout.tokens,
-            )
-            for i in chosen
-            for group, rollout in [pairs[i]]
-        ]
-        scores = torch.full((len(pairs),), float("nan"))
-        scores[chosen] = torch.tensor([to_ten(score) for score in self.scorer.score(requests)])
-        return scores
 
     def _opening(self) -> str:
         """What every prompt holds of its response already."""
@@ -363,29 +314,6 @@ class Collector:
                 "they must come from a model with this tokenizer, and hold one for the end of the text"
             )
         return Rollout(-1, tokens, problem.solution, "stop", "anchor", logps)
-
-    def _columns(self, groups: Sequence[Group], verdicts: Sequence[Verdict], step: int, memory: Memory) -> Rows:
-        pairs = [(number, group.problem, rollout) for number, group in enumerate(groups) for rollout in group.rollouts]
-        seen = memory.get("outcomes", {})
-        keys = [seeds.key(self.seed, "row", step, problem.id, rollout.index) for _, problem, rollout in pairs]
-        columns: dict[str, Any] = {
-            "group": [number for number, _, _ in pairs],
-            "anchor": [rollout.source == "anchor" for _, _, rollout in pairs],
-            "correct": [verdict is Verdict.CORRECT for verdict in verdicts],
-            "answered": [verdict in (Verdict.CORRECT, Verdict.WRONG) for verdict in verdicts],
-            "truncated": [rollout.finish == "length" for _, _, rollout in pairs],
-            "length": [len(rollout.tokens) for _, _, rollout in pairs],
-            "budget": [self.train.max_new_tokens] * len(pairs),
-            "key": np.array(keys, dtype=np.uint64).view(np.int64),
-            "sampled_logp": [_mean(rollout.logps) for _, _, rollout in pairs],
-            "entropy": [_mean(rollout.entropies) for _, _, rollout in pairs],
-            "domain": [self._domains[problem.family] for _, problem, _ in pairs],
-            "domain_share": [self._shares[problem.family] for _, problem, _ in pairs],
-            "value": [math.nan if rollout.value is None else rollout.value for _, _, rollout in pairs],
-            "visits": [rollout.visits for _, _, rollout in pairs],
-            "past_accuracy": [seen.get(problem.id, math.nan) for _, problem, _ in pairs],
-        }
-        return rows_of(columns)
 
 
 class StepSampler:
@@ -453,7 +381,3 @@ class StepSampler:
             GradedGroup(group, tuple(verdicts[end - len(group.rollouts) : end]))
             for end, group in zip(ends, groups, strict=True)
         ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
