@@ -147,7 +147,8 @@ def test_no_arm_is_trained_before_the_base_was_tried_and_another_trial_trains_no
     config = workspace.experiment()
     workspace.run("--configfile", config)
     order = [json.loads(line)[0] for line in (workspace.folder / "calls.jsonl").read_text().splitlines()]
-    assert order.index("base") < order.index("trial") < order.index("train")
+    verbs = ("base", "trial", "evaluate", "train")
+    assert sorted(verbs, key=order.index) == list(verbs), "a base is evaluated whole before anything is trained"
 
     settings = yaml.safe_load(config.read_text())["evaluation"]
     changed = workspace.experiment(evaluation=settings | {"max_new_tokens": 61})
@@ -156,8 +157,9 @@ def test_no_arm_is_trained_before_the_base_was_tried_and_another_trial_trains_no
     assert not [call for call in again if call.startswith(("train", "base"))]
 
 
-def test_a_trial_that_fails_costs_no_training(workspace: Workspace) -> None:
-    (workspace.folder / "fail").write_text("trial")
+@pytest.mark.parametrize("verb", ["trial", "evaluate"])
+def test_a_base_that_cannot_be_evaluated_costs_no_training(workspace: Workspace, verb: str) -> None:
+    (workspace.folder / "fail").write_text(verb)
     assert workspace.snakemake("--configfile", workspace.experiment()).returncode != 0
     called = workspace.called()
     assert "trial mini" in called and "base mini 0" in called

@@ -239,6 +239,18 @@ def trials(wildcards):
     return [f"<results>/trial/{wildcards.base}/{name}" for name in files]
 
 
+def base_evaluations(wildcards):
+    """What the whole evaluation says of the checkpoint that a run starts from, before the run."""
+    kinds = ["samples"] if EXPERIMENT.benchmarks is None else ["samples", "benchmarks"]
+    seed = EXPERIMENT.base_seed(int(wildcards.seed))
+    return [f"<results>/{kind}/{wildcards.base}/base/seed{seed}.jsonl" for kind in kinds]
+
+
+def trials_of_base(wildcards):
+    """The trial on a few rows that comes before the whole evaluation of a base."""
+    return trials(wildcards)[:1] if wildcards.arm == "base" else []
+
+
 def asks_alike():
     """Whether the benchmarks ask as the experiment's evaluation does, so that they take its samples."""
     return EXPERIMENT.benchmarks is not None and EXPERIMENT.benchmarks.prompt == "experiment"

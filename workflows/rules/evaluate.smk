@@ -6,6 +6,7 @@ rule evaluate:
         spec="<results>/specs/evaluation.json",
         model=model_of,
         problems="<results>/problems/evaluation.jsonl",
+        trials=ancient(trials_of_base),
     output:
         samples="<results>/samples/{base}/{arm}/seed{seed}.jsonl",
         meta="<results>/samples/{base}/{arm}/seed{seed}.meta.json",

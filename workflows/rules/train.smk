@@ -103,6 +103,7 @@ rule train:
         problems="<results>/problems/train.jsonl",
         # Ancient: it must have gone well once, and changes nothing that is trained.
         trials=ancient(trials),
+        evaluated=ancient(base_evaluations),
         judged=ancient(judge_checks),
     output:
         model=directory("<results>/runs/{base}/{arm}/seed{seed}/model"),
