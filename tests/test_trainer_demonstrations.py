@@ -17,6 +17,7 @@ from dagrpo.problems.store import read_problems
 from dagrpo.records import Problem
 from dagrpo.scorers import make_scorer
 from dagrpo.trainer import collect
+from dagrpo.trainer.anchors import is_usable
 from dagrpo.trainer.collect import Collector
 from dagrpo.verify import make_verifier
 from tests.miniature import TRAIN
@@ -66,7 +67,8 @@ def test_a_long_one_is_refused_or_left_out_as_the_problems_say(
     collector.prepare_demonstrations()
     assert [row.id for row in collector.accepted] == [short.id] and collector.left_out == 1
     assert f"1 demonstrations of more than {LENGTH // 2} tokens are left out, 1 are there" in capsys.readouterr().err
-    assert not collector._usable(Anchors(), long) and not collector._usable(Anchors(drop_rejected=False), long)
+    assert long.id not in collector.anchor_verdicts
+    assert not is_usable(Anchors(), None) and not is_usable(Anchors(drop_rejected=False), None)
 
 
 def test_what_does_not_fit_the_window_with_its_prompt_is_named_before_anything_is_sampled(collector: Collector) -> None:

@@ -1,6 +1,5 @@
 """From problems to the rows of one step: rollouts, anchors, verdicts, advantages, scores, weights."""
 
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -9,20 +8,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from dagrpo import seeds
-from dagrpo.algorithm import Anchors, Filter, GradedGroup, Memory, Recipe, Rows, SampleRequest
+from dagrpo.algorithm import Filter, GradedGroup, Memory, Recipe, Rows, SampleRequest
 from dagrpo.config import LongDemonstrations, PromptSpec, Train
 from dagrpo.errors import UserError
 from dagrpo.objectives.similarity import distances
 from dagrpo.policy.checkpoint import Policy, window_of
-from dagrpo.problems.prompts import TooLong, encode_anchor, render
 from dagrpo.processes.world import ALONE, World
 from dagrpo.records import Group, Problem, Response, Rollout, Verdict
 from dagrpo.rollout.engine import Engine, Request, Sampling
 from dagrpo.scorers import ConfiguredScorer
+from dagrpo.trainer.anchors import is_usable, join_anchors
 from dagrpo.trainer.columns import domains_of, rows_of_groups
 from dagrpo.trainer.credit import assign_credit, checked, group_any
 from dagrpo.trainer.curriculum import problems_of_curriculum, problems_of_step, remember_outcomes
+from dagrpo.trainer.encoding import Encoding
+from dagrpo.trainer.refill import refill
 from dagrpo.trainer.scoring import score_rows
 from dagrpo.verify import Verifier
 
@@ -80,11 +80,8 @@ class Collector:
         self.demonstrated = [problem for problem in problems if problem.solution is not None]
         self.policy, self.engine, self.verifier, self.scorer = policy, engine, verifier, scorer
         self.train, self.prompt, self.seed, self.world = train, prompt, seed, world
-        # Token ids of the whole data set: as arrays they take a tenth of what they take as tuples.
-        self._prompts: dict[str, np.ndarray] = {}
-        self._opened: str | None = None
-        self._anchors: dict[str, np.ndarray] = {}
-        self._anchor_verdicts: dict[str, Verdict] = {}
+        self.encoding = Encoding(self.problems, policy.tokenizer, prompt)
+        self.anchor_verdicts: dict[str, Verdict] = {}
         self.accepted: list[Problem] = []
         self.long_demonstrations, self.left_out = long_demonstrations, 0
         self.domains = domains_of(self.problems)
@@ -98,7 +95,9 @@ class Collector:
                 exceeds the model's window with its prompt.
         """
         if self.long_demonstrations == "left_out":
-            fitting = [problem for problem in self.demonstrated if self._fits(problem)]
+            fitting = [
+                problem for problem in self.demonstrated if self.encoding.fits(problem, self.train.max_new_tokens)
+            ]
             self.left_out, self.demonstrated = len(self.demonstrated) - len(fitting), fitting
             if self.left_out and self.world.leads:
                 print(
@@ -110,9 +109,9 @@ class Collector:
         for start in range(0, len(self.demonstrated), BLOCK):
             block = self.demonstrated[start : start + BLOCK]
             verdicts = self.grade([Group(problem, (), (self._anchor(problem),)) for problem in block])
-            self._anchor_verdicts |= zip((problem.id for problem in block), verdicts, strict=True)
+            self.anchor_verdicts |= zip((problem.id for problem in block), verdicts, strict=True)
         self.accepted = [
-            problem for problem in self.demonstrated if self._anchor_verdicts[problem.id] is Verdict.CORRECT
+            problem for problem in self.demonstrated if self.anchor_verdicts[problem.id] is Verdict.CORRECT
         ]
         if not self.accepted:
             raise UserError(
@@ -120,7 +119,7 @@ class Collector:
                 "choose another train file"
             )
         for problem in self.accepted:
-            self._check_window(problem, len(self._anchors[problem.id]), "demonstration")
+            self._check_window(problem, len(self._anchor(problem).tokens), "demonstration")
 
     def check_prompts(self) -> None:
         """Render every prompt before anything is sampled.
@@ -161,10 +160,18 @@ class Collector:
         """
         started = time.monotonic()
         sampler = StepSampler(self, recipe, step)
-        graded = recipe.plan(sampler, self._chosen(recipe, step, memory))
-        sampler.consumed.rounds = 1
-        if recipe.filter is not None:
-            graded = self._refilled(recipe, recipe.filter, sampler, step, graded)
+        graded = sampler.another_round(self._chosen(recipe, step, memory))
+        if (rule := recipe.filter) is not None:
+            graded = refill(
+                rule,
+                graded,
+                self.problems,
+                self.train.prompts,
+                lambda groups: self._valid(recipe, rule, groups, step),
+                sampler.another_round,
+                self.seed,
+                step,
+            )
         met = graded
         if recipe.filter is not None and recipe.filter.drop:
             graded = [
@@ -174,7 +181,7 @@ class Collector:
             ]
         rejected = 0
         if recipe.anchors is not None:
-            graded, rejected = self._with_anchors(graded, recipe.anchors)
+            graded, rejected = join_anchors(graded, recipe.anchors, self.anchor_verdicts, self._anchor)
         if recipe.data == "both":
             graded += [GradedGroup(group, (Verdict.CORRECT,)) for group in self._demonstrated(self._stream(step))]
         groups = [one.group for one in graded]
@@ -204,26 +211,6 @@ class Collector:
         budget = self.train.max_new_tokens
         return rows_of_groups(groups, verdicts, self.domains, past_accuracy, budget, self.seed, step)
 
-    def _refilled(
-        self, recipe: Recipe, rule: Filter, sampler: "StepSampler", step: int, graded: list[GradedGroup]
-    ) -> list[GradedGroup]:
-        """Draw other prompts in the place of invalid groups, until enough are valid or the rounds are used up."""
-        wanted = math.ceil(rule.share * self.train.prompts)
-        used = {one.group.problem.id for one in graded}
-        for round in range(1, rule.rounds):
-            flags = self._valid(recipe, rule, graded, step)
-            lacking = wanted - sum(flags)
-            order = seeds.permutation(len(self.problems), self.seed, "refill", step, round)
-            fresh = [self.problems[i] for i in order if self.problems[i].id not in used][:lacking]
-            if lacking <= 0 or not fresh:
-                break
-            used |= {problem.id for problem in fresh}
-            more = recipe.plan(sampler, fresh)
-            sampler.consumed.rounds += 1
-            invalid = [one for one, valid in zip(graded, flags, strict=True) if not valid]
-            graded = [one for one, valid in zip(graded, flags, strict=True) if valid] + more + invalid[len(more) :]
-        return graded
-
     def _valid(self, recipe: Recipe, rule: Filter, graded: Sequence[GradedGroup], step: int) -> list[bool]:
         verdicts = [verdict for one in graded for verdict in one.verdicts]
         rows = self._rows([one.group for one in graded], verdicts, step, {})
@@ -233,25 +220,10 @@ class Collector:
     def on_policy_rows(self, recipe: Recipe, problem: Problem) -> int:
         """The group's rows less its anchors; a prompt without a usable one gets ordinary rollouts in their place."""
         anchors = recipe.anchors
-        joins = anchors is not None and anchors.within_group and self._usable(anchors, problem)
+        joins = (
+            anchors is not None and anchors.within_group and is_usable(anchors, self.anchor_verdicts.get(problem.id))
+        )
         return self.train.group_size - (anchors.count if anchors and joins else 0)
-
-    def _usable(self, anchors: Anchors, problem: Problem) -> bool:
-        verdict = self._anchor_verdicts.get(problem.id)
-        return verdict is Verdict.CORRECT or (verdict is not None and not anchors.drop_rejected)
-
-    def _with_anchors(self, graded: Sequence[GradedGroup], anchors: Anchors) -> tuple[list[GradedGroup], int]:
-        joined: list[GradedGroup] = []
-        rejected = 0
-        for one in graded:
-            verdict = self._anchor_verdicts.get(one.group.problem.id)
-            wanted = verdict is not None and (anchors.when == "always" or Verdict.CORRECT not in one.verdicts)
-            copies = anchors.count if wanted and self._usable(anchors, one.group.problem) else 0
-            extra = (self._anchor(one.group.problem),) * copies if copies else ()
-            group = replace(one.group, rollouts=(*one.group.rollouts, *extra))
-            joined.append(GradedGroup(group, (*one.verdicts, *([verdict] * copies if verdict else []))))
-            rejected += wanted and verdict is not Verdict.CORRECT
-        return joined, rejected
 
     def _stream(self, step: int) -> list[Problem]:
         return problems_of_step(self.accepted, min(self.train.sft_rows, len(self.accepted)), step, self.seed)
@@ -270,50 +242,21 @@ class Collector:
         return self.world.spread(self._verdicts, pairs)
 
     def _verdicts(self, pairs: Sequence[tuple[Problem, Rollout]]) -> list[Verdict]:
-        opening = self._opening() if pairs else ""
+        opening = self.encoding.opening() if pairs else ""
         graded = self.verifier.grade(
             [problem for problem, _ in pairs],
             [Response(rollout.text, rollout.finish, opening) for _, rollout in pairs],
         )
         return [outcome.verdict for outcome in graded]
 
-    def _opening(self) -> str:
-        """What every prompt holds of its response already."""
-        if self._opened is None:
-            self._opened = render(self.problems[0], self.policy.tokenizer, self.prompt).opening
-        return self._opened
-
     def prompt_of(self, problem: Problem, question: str | None = None) -> tuple[int, ...]:
         """The problem as a prompt, or ``question`` in its place: token ids."""
         if question is not None:
-            return render(replace(problem, prompt=question), self.policy.tokenizer, self.prompt).tokens
-        if problem.id not in self._prompts:
-            self._prompts[problem.id] = np.array(render(problem, self.policy.tokenizer, self.prompt).tokens, np.int32)
-        return tuple(self._prompts[problem.id].tolist())
-
-    def _fits(self, problem: Problem) -> bool:
-        try:
-            self._anchor(problem)
-        except TooLong:
-            return False
-        return True
+            return self.encoding.prompt_of_question(problem, question)
+        return self.encoding.prompt(problem)
 
     def _anchor(self, problem: Problem) -> Rollout:
-        assert problem.solution is not None
-        # The prompt may hold the beginning: the tag of a thought that the chat template opens by itself.
-        problem = replace(problem, solution=problem.solution.removeprefix(self._opening()))
-        assert problem.solution is not None
-        if problem.id not in self._anchors:
-            encoded = encode_anchor(problem, self.policy.tokenizer, self.train.max_new_tokens)
-            self._anchors[problem.id] = np.array(encoded, np.int32)
-        tokens = tuple(self._anchors[problem.id].tolist())
-        logps = problem.solution_logps or (0.0,) * len(tokens)
-        if len(logps) != len(tokens):
-            raise UserError(
-                f"problem {problem.id!r}: {len(logps)} solution_logps for a demonstration of {len(tokens)} tokens; "
-                "they must come from a model with this tokenizer, and hold one for the end of the text"
-            )
-        return Rollout(-1, tokens, problem.solution, "stop", "anchor", logps)
+        return self.encoding.anchor(problem, self.train.max_new_tokens)
 
 
 class StepSampler:
@@ -322,6 +265,12 @@ class StepSampler:
     def __init__(self, collector: Collector, recipe: Recipe, step: int) -> None:
         self.collector, self.recipe, self.step = collector, recipe, step
         self.consumed = Consumption()
+
+    def another_round(self, problems: list[Problem]) -> list[GradedGroup]:
+        """Sample and grade the groups of these problems as the recipe plans them, and count a round."""
+        graded = self.recipe.plan(self, problems)
+        self.consumed.rounds += 1
+        return graded
 
     def rows(self, problem: Problem) -> int:
         """How many rollouts the problem's group has: the group's size less its anchors."""
