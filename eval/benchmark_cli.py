@@ -137,7 +137,7 @@ def fetch_benchmarks(
     out: Annotated[Path, typer.Option(help="Folder that becomes a mirror; what it has already is kept.")],
     tasks: Names = "all",
 ) -> None:
-    """Write the benchmarks of the hub to a folder, each held against the lock, for DAGRPO_MIRROR or `mirror`."""
+    """Fetch the benchmarks from the hub to a folder, for DAGRPO_MIRROR or `mirror`, and check each against the lock."""
     from dagrpo.errors import UserError
     from eval.benchmark_tasks.benchmarks import fetch
     from eval.benchmark_tasks.names import choose

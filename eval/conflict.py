@@ -253,7 +253,7 @@ _SHOWN = (
 
 
 def conflict_index(frame: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Conflict index before and after the mask, and after as many rows were dropped by lot, by step.
+    """Conflict index before and after the mask, and after as many rows were dropped at random, by step.
 
     The panels end with the mean over all steps. Groups that the mask leaves alone or drops whole are not in it.
 

@@ -29,7 +29,7 @@ CARD: dict[str, type] = {
 """What is read of a run's card, and its kind."""
 
 META: dict[str, type] = {"spec": dict, "model_fingerprint": str, "limited": dict}
-"""What is read of what stands beside samples, and its kind."""
+"""The keys that are read of the metadata of samples, and their types."""
 
 _KINDS: dict[type, str] = {str: "text", dict: "JSON object"}
 
@@ -157,7 +157,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Read what stands beside samples. Raises :class:`UserError` where it is broken or lacks what is read of it."""
+    """Read the metadata of samples. Raises :class:`UserError` where it is broken or lacks a key of ``META``."""
     return complete(read_json(path), META, str(path))
 
 

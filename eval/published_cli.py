@@ -23,7 +23,7 @@ def published(
         Path | None, typer.Option(help="Folder of paper.csv, .md and .tex; tables/ of the experiment if left out.")
     ] = None,
 ) -> None:
-    """Print the published table with ours beneath it, as Markdown, and write it beside the tables."""
+    """Print the published table and ours, as Markdown, and write them to the folder of tables."""
     from eval.published.table import compare, show_paper, write_paper
     from eval.render import markdown
 

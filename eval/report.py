@@ -68,7 +68,7 @@ def write_report(
         gradients: what ``conflict.html.j2`` shows of the gradients of a prompt's rows, section by section: title, name,
             sentences, a tuple of :class:`~eval.render.Display` under tables, and figures, each with name, caption and
             alt; the pictures are ``figures/<name>.svg``, where a name may begin with ``<base>/``.
-        paper: under table the published one, and under ours whether numbers of these runs stand beneath it.
+        paper: under table the published one, and under ours whether it has rows of these runs.
     """
     runs = next(iter(corpora.values()))
     names, experiment = labels(runs), runs.experiment

@@ -1,4 +1,4 @@
-"""However a run is stopped, it ends with the same bits: weights, metrics, and what it says it consumed."""
+"""However a run is stopped, it ends with the same bits: weights, metrics, and the consumption it reports."""
 
 import json
 import multiprocessing

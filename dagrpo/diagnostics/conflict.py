@@ -48,7 +48,7 @@ def conflict_index(gram: Tensor, coefficients: Tensor) -> Tensor:
 def shuffled_weights(
     weight: Tensor, advantage: Tensor, draws: int, generator: np.random.Generator, within_sides: bool
 ) -> Tensor:
-    """Hand the weights of a mask to random rows instead: as many are dropped, but by lot. The control of a mask.
+    """Give the weights of a mask to random rows: as many rows are dropped, at random. The control of a mask.
 
     Args:
         weight: λ, (N,).

@@ -3,7 +3,7 @@
 All functions read the rows of a step in any order. Arguments they share:
     group: int64, shape (N,).
     usable: bool, shape (N,); the other rows take part in nothing.
-    key: int64, shape (N,), identifies a row; it decides between equals, which is a draw by lot, since keys are hashes.
+    key: int64, shape (N,), identifies a row; it decides between equals, at random, since keys are hashes.
 Pairs have the shape (2, P): the places of the first of each pair, and of the second.
 """
 

@@ -30,7 +30,7 @@ class Setup:
     """How the model is held. With several GPUs weights, gradients and optimiser are shared out among them; in any case
     they are fp32, and ``compute_bytes`` a number is what activations are held in. ``recompute`` keeps only what enters
     a layer and computes the layer again in the backward pass. With ``lora`` only adapters have gradients and moments.
-    ``reference`` says that a frozen model stands beside the policy, shared out as that is.
+    ``reference`` says whether there is a frozen reference model too, sharded as the policy is.
     """
 
     gpus: int = 1

@@ -64,7 +64,7 @@ def run_host(experiment: Experiment, shape: Shape, arm: str) -> Host:
     setup = setup_of(experiment, train)
     on_cpu = experiment.device == "cpu"
     training = shape.parameters * FP32 * (2 if setup.gathers else 1) + 3 * trained(shape, setup) * FP32
-    whole = shape.parameters * FP32 * (1 if setup.lora is None else 2)  # with adapters a merged copy stands beside
+    whole = shape.parameters * FP32 * (1 if setup.lora is None else 2)  # adapters add a merged copy
     leaving = max(state_bytes(shape, setup), whole)
     engine = experiment.engine.kind == "vllm"
     return Host(

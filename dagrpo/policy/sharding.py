@@ -176,7 +176,7 @@ def _read_share(model: PreTrainedModel, stored: Stored, device: torch.device) ->
     model._apply(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor)
     for name, parameter in model.named_parameters():
         if name in missing:
-            fill(parameter, stored, name.replace(".base_layer.", "."))  # where adapters stand beside it
+            fill(parameter, stored, name.replace(".base_layer.", "."))  # a parameter with adapters
 
 
 def _packed_logps(

@@ -113,7 +113,7 @@ class Distinctiveness(Strict):
 
 
 class Conflict(Strict):
-    """Conflict index of a group after the mask minus that before it, or minus that of as many rows masked by lot."""
+    """Conflict index of a group after the mask minus that before it, or minus that of as many rows masked at random."""
 
     kind: Literal["conflict"] = "conflict"
     arm: Name

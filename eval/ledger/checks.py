@@ -16,7 +16,7 @@ _MOST = 4
 
 
 def faults(records: Sequence[Record]) -> list[str]:
-    """What keeps records from being one study: a run that is told twice and differently, or does not fit itself."""
+    """List what keeps records from being one study: a run with two different records, an inconsistent record."""
     return [*_disagreeing(records), *(f"{one.label}: {fault}" for one in records for fault in _unsound(one))]
 
 

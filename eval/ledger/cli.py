@@ -65,7 +65,7 @@ def list_runs(
 
 @app.command()
 def verify(folder: Folder) -> None:
-    """Hold every record against its seal, itself and the others; name what is wrong, mixed or told twice."""
+    """Check every record's seal and content, and that records agree; name what is wrong, mixed or duplicated."""
     from dagrpo.errors import UserError
     from eval.ledger import book, checks
 

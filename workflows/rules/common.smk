@@ -22,7 +22,7 @@ from eval.benchmark_tasks.names import choose
 PUBLISHED = str(Path(workflow.basedir, "results", "published.csv"))
 OWN_KEYS = ("experiment", "mirror", "methods")
 
-# The jobs call `dagrpo`, which stands beside the Python that runs this file, also where that is not activated.
+# The jobs call `dagrpo` of the environment whose Python runs this file, even if it is not activated.
 os.environ["PATH"] += os.pathsep + str(Path(sys.executable).parent)
 os.environ[ADDRESS] = ""  # a job of the workflow
 
