@@ -29,7 +29,7 @@ app = typer.Typer(
     help="Train, evaluate and compare DaGRPO and other methods.",
 )
 
-SpecFile = Annotated[Path, typer.Option("--spec", help="What this job is told (JSON or YAML).")]
+SpecFile = Annotated[Path, typer.Option("--spec", help="The configuration of this job (JSON or YAML).")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 StateFolder = Annotated[Path, typer.Option("--state", help="Resumable state; deleted when the job is done.")]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Checkpoint to sample from.")]
@@ -66,13 +66,13 @@ def base(spec: SpecFile, out: Out, state: StateFolder) -> None:
 @app.command(rich_help_panel=help_panels.JOBS)
 def train(
     spec: SpecFile,
-    seed: Annotated[int, typer.Option(help="Seed of sampling, order and every other draw.")],
+    seed: Annotated[int, typer.Option(help="Seed of sampling, order and every other random choice.")],
     base: Annotated[Path, typer.Option(help="Checkpoint to start from.")],
     problems: ProblemsPath,
     out: Out,
     state: StateFolder,
     processes: Annotated[int, typer.Option(min=1, help="How many share the run, one on each GPU.")] = 1,
-    logger: Annotated[Tracker | None, typer.Option(help="Where to tell the metrics of each step, too.")] = None,
+    logger: Annotated[Tracker | None, typer.Option(help="Tracker that also receives the metrics of each step.")] = None,
 ) -> None:
     """Train one arm with one seed."""
     from dagrpo import config
@@ -192,7 +192,7 @@ def conflict(
     last_layer: Annotated[bool, typer.Option("--last-layer", help="Gradients of the last layer only.")] = False,
     projection: Annotated[int | None, typer.Option(min=1, help="Project gradients to so many numbers.")] = None,
 ) -> None:
-    """Measure how far the rows of a group push against each other, before and after the mask."""
+    """Measure the gradient conflict among the rows of a group, before and after the mask."""
     from dagrpo import config
     from dagrpo.measurements.conflict import Settings, measure
     from dagrpo.processes.signals import stop_flag

@@ -1,4 +1,4 @@
-"""Benchmarks are read in both forms, held against the lock, and shuffled by the question alone."""
+"""Benchmarks are read in both forms, checked against the lock, and shuffled by the question alone."""
 
 import gzip
 import json

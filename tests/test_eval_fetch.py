@@ -1,4 +1,4 @@
-"""A mirror is written from a stand-in for the hub, held against the lock, and read like any other."""
+"""A mirror is written from a stand-in for the hub, checked against the lock, and read like any other."""
 
 import json
 from collections.abc import Iterator
