@@ -74,7 +74,7 @@ def benchmark(
 
 @app.command("evaluate-benchmarks", rich_help_panel=help_panels.JOBS)
 def evaluate_benchmarks(
-    spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
+    spec: Annotated[Path, typer.Option(help="The configuration of this job (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
     seed: Annotated[int, typer.Option(help="Seed of every draw.")],
     out: Annotated[Path, typer.Option(help="File of graded samples.")],
@@ -235,7 +235,7 @@ def contamination(
     clean: Annotated[Path | None, typer.Option(help="Where the training problems go that are in no pair.")] = None,
     source: Source = None,
     spec: Annotated[
-        Path | None, typer.Option(help="What this job is told, in place of --tasks (JSON or YAML).")
+        Path | None, typer.Option(help="The configuration of this job, in place of --tasks (JSON or YAML).")
     ] = None,
 ) -> None:
     """Compare training questions with the benchmarks', and list those that occur in both."""

@@ -106,7 +106,7 @@ def report(
 
 @app.command(rich_help_panel=help_panels.JOBS)
 def evaluate(
-    spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
+    spec: Annotated[Path, typer.Option(help="The configuration of this job (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
     problems: Annotated[Path, typer.Option(help="Problems, one JSON object a line.")],
     seed: Annotated[int, typer.Option(help="Seed of every draw.")],
@@ -124,7 +124,7 @@ def evaluate(
 
 @app.command(rich_help_panel=help_panels.JOBS)
 def trial(
-    spec: Annotated[Path, typer.Option(help="What this job is told (JSON or YAML).")],
+    spec: Annotated[Path, typer.Option(help="The configuration of this job (JSON or YAML).")],
     model: Annotated[Path, typer.Option(help="Checkpoint to sample from.")],
     train: Annotated[Path, typer.Option(help="Training problems, one JSON object a line.")],
     problems: Annotated[Path, typer.Option(help="Evaluation problems, likewise.")],
