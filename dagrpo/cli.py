@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -301,12 +302,7 @@ def _run() -> int:
     """Turn the two deliberate endings and an unusable disk into one line and an exit code."""
     try:
         run_hosted(sys.argv[1:])
-        for entry in entry_points(group="dagrpo.commands"):
-            added = entry.load()
-            app.registered_commands.extend(added.registered_commands)
-            app.registered_groups.extend(added.registered_groups)
-        app.registered_commands.sort(key=_panel)
-        app()
+        whole_app()()
     except SystemExit as ended:  # typer's way to end
         if not isinstance(ended.code, int | None):
             raise
@@ -325,6 +321,17 @@ def _run() -> int:
             f"error: cannot write {where}: {what}; {remedy}, then run this again: nothing is lost", EXIT_USER_ERROR
         )
     return 0
+
+
+@cache
+def whole_app() -> typer.Typer:
+    """The command line with the commands that other packages add, in the order of the help's panels."""
+    for entry in entry_points(group="dagrpo.commands"):
+        added = entry.load()
+        app.registered_commands.extend(added.registered_commands)
+        app.registered_groups.extend(added.registered_groups)
+    app.registered_commands.sort(key=_panel)
+    return app
 
 
 def _panel(command: CommandInfo) -> int:

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import json
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def command_line() -> str:
     """Every verb with its arguments and options."""
-    from dagrpo.cli import app
+    from dagrpo.cli import whole_app
 
-    for entry in entry_points(group="dagrpo.commands"):
-        added = entry.load()
-        app.registered_commands.extend(added.registered_commands)
-        app.registered_groups.extend(added.registered_groups)
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(whole_app())
     return "\n".join(["# Command line", "", *_commands(group, "dagrpo")])
 
 

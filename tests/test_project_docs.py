@@ -13,13 +13,10 @@ import click
 import pytest
 import typer
 
-from dagrpo.cli import app
+from dagrpo.cli import whole_app
 from dagrpo.records import Problem, Verdict
 from dagrpo.scorers import registry
 from dagrpo.scorers.request import ScoreRequest
-from eval.benchmark_cli import app as benchmark_app
-from eval.cli import app as eval_app
-from eval.published_cli import app as published_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "config" / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -41,10 +38,8 @@ def commands(page: Path) -> list[str]:
 
 def verbs() -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
-    for one in (app, eval_app, benchmark_app, published_app):
-        group = typer.main.get_command(one)
-        for name, command in getattr(group, "commands", {"": group}).items():
-            found |= {f"{name} {sub}": it for sub, it in getattr(command, "commands", {}).items()} or {name: command}
+    for name, command in getattr(typer.main.get_command(whole_app()), "commands", {}).items():
+        found |= {f"{name} {sub}": it for sub, it in getattr(command, "commands", {}).items()} or {name: command}
     return found
 
 
